@@ -1,0 +1,1 @@
+//! Trains, quantizes and exports GRU + Dense models for `gru-core`.

@@ -1,0 +1,2 @@
+//! The `gru` command.
+fn main() {}
