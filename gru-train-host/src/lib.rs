@@ -1,1 +1,2 @@
 //! Trains, quantizes and exports GRU + Dense models for `gru-core`.
+pub mod spec;
