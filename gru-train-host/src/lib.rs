@@ -1,2 +1,3 @@
 //! Trains, quantizes and exports GRU + Dense models for `gru-core`.
+pub mod dataset;
 pub mod spec;
