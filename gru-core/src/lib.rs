@@ -5,3 +5,20 @@
 
 #[cfg(any(feature = "std", test))]
 extern crate std;
+
+pub mod activation;
+pub mod artifact;
+pub mod input;
+pub mod kernel;
+pub mod layout;
+mod load;
+mod model;
+pub mod quant;
+mod state;
+mod step;
+mod tanh_table;
+
+pub use load::{Field, LoadError, stated_len};
+pub use model::{DenseLayer, GruLayer, Layer, Model};
+pub use state::{Counters, Digest, State, StateBuf, StateError, StateRef};
+pub use step::Output;

@@ -1,0 +1,248 @@
+//! The artifact: one self-contained byte string per model, shared by host and device.
+//!
+//! Frame (little-endian), then a `postcard` [`Header`], zeros up to a multiple of four, and the
+//! payload that is used in place. `docs/artifact.md` shows it byte by byte.
+//!
+//! | offset | bytes | content |
+//! | --- | --- | --- |
+//! | 0 | 4 | magic `GRUA` |
+//! | 4 | 2 | format version |
+//! | 6 | 2 | flags, zero |
+//! | 8 | 4 | total length in bytes |
+//! | 12 | 4 | CRC-32/ISO-HDLC of all other bytes |
+//! | 16 | 4 | length of the header in bytes |
+//! | 20 | … | header |
+
+use crate::activation::Activation;
+use crate::layout::Layout;
+use heapless::Vec;
+use serde::{Deserialize, Serialize};
+
+/// The first four bytes of every artifact.
+pub const MAGIC: [u8; 4] = *b"GRUA";
+/// The format version that this crate writes, and the newest that it reads.
+pub const VERSION: u16 = 1;
+/// Bytes before the header.
+pub const FRAME_LEN: usize = 20;
+/// The most layers of a model.
+pub const MAX_LAYERS: usize = 8;
+/// The most units, features or outputs of a layer.
+pub const MAX_DIM: u16 = 1024;
+/// The largest artifact in bytes.
+pub const MAX_LEN: u32 = 1 << 24;
+/// The largest `nh_shift`.
+pub const MAX_NH_SHIFT: u8 = 4;
+/// The largest calibrated range, as a power of two, of an unbounded activation.
+pub const MAX_EXPONENT: u8 = 7;
+/// Bytes of a feature's conditioning in the payload.
+pub const FEATURE_PARAMS: usize = 12;
+/// Bytes of a feature's limits in the payload, where the header says that there are any.
+pub const FEATURE_LIMITS: usize = 8;
+
+/// What the bytes say of a model, apart from its numbers.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Header<'a> {
+    /// The model's name.
+    pub name: &'a str,
+    /// Class (or output) names, one a line; empty where the outputs have none.
+    pub classes: &'a str,
+    /// Sample rate in millihertz; 0 where it is unknown.
+    pub sample_rate_mhz: u32,
+    /// The order of the weights.
+    pub layout: Layout,
+    /// Input features, `1..=1024`.
+    pub features: u16,
+    /// The standardised input's full scale is `2^input_exponent`.
+    pub input_exponent: u8,
+    /// What happens to a sample that is missing or not valid.
+    pub gap: GapPolicy,
+    /// Whether the payload holds the smallest and largest valid count of every feature.
+    pub limits: bool,
+    /// The layers, in order.
+    pub layers: Vec<LayerHeader, MAX_LAYERS>,
+    /// Which logits are the result.
+    pub readout: Readout,
+    /// Steps after a reset until the outputs can be trusted, as the trainer measured it.
+    pub warm_up_steps: u16,
+    /// Vectors for the self-test, if there are any.
+    pub self_test: Option<SelfTest>,
+}
+
+/// What happens to a sample that is missing, not finite or out of range.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub enum GapPolicy {
+    /// The last valid value of the feature is used again (zero before the first).
+    Hold,
+    /// The feature's mean is used.
+    Zero,
+    /// The step is left out: the state does not change.
+    Skip,
+}
+
+/// Which logits are the result of a sequence.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub enum Readout {
+    /// Those of the latest step.
+    Last,
+    /// The mean over the steps since the reset, the first `skip` of them left out.
+    Mean {
+        /// Steps left out.
+        skip: u16,
+    },
+    /// The exponential mean with the weight `2^-shift` for the latest step (`shift` in `1..=12`).
+    Exponential {
+        /// Logarithm of the time constant in steps.
+        shift: u8,
+    },
+}
+
+/// A layer's shape and variant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub enum LayerHeader {
+    /// A gated recurrent unit layer.
+    Gru(GruHeader),
+    /// A Dense (fully connected) layer, applied at every time step.
+    Dense(DenseHeader),
+}
+
+/// The shape and variant of a GRU layer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub struct GruHeader {
+    /// Units, `1..=1024`.
+    pub units: u16,
+    /// The candidate's activation.
+    pub activation: Activation,
+    /// The gates' activation.
+    pub recurrent_activation: Activation,
+    /// The state's full scale is `2^exponent`; 0 for bounded activations.
+    pub exponent: u8,
+    /// The gates' full scale is `2^recurrent_exponent`; 0 for bounded activations.
+    pub recurrent_exponent: u8,
+    /// The candidate's recurrent part has the full scale of its input times `2^nh_shift`.
+    pub nh_shift: u8,
+    /// Whether the reset gate acts after the recurrent product (Keras' default) or before it.
+    pub reset_after: bool,
+    /// Whether the layer reads a window from its end.
+    pub go_backwards: bool,
+    /// Whether the payload holds an initial state.
+    pub initial_state: bool,
+    /// The largest magnitude of a pre-activation; 32767 where nothing is clipped.
+    pub clip: u16,
+}
+
+/// The shape of a Dense layer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub struct DenseHeader {
+    /// Units, `1..=1024`.
+    pub units: u16,
+    /// The activation; `Linear` for logits.
+    pub activation: Activation,
+    /// Fractional bits of a `Linear` or `Relu` output: real = `y · 2^-frac`, at most 15.
+    pub frac: u8,
+}
+
+/// The self-test: `steps` samples of raw counts stand at the end of the payload.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub struct SelfTest {
+    /// Number of time steps.
+    pub steps: u16,
+    /// The digest of all hidden states that they produce from a reset.
+    pub digest: u64,
+}
+
+impl LayerHeader {
+    /// Units of the layer.
+    #[inline]
+    pub const fn units(&self) -> usize {
+        match self {
+            Self::Gru(g) => g.units as usize,
+            Self::Dense(d) => d.units as usize,
+        }
+    }
+
+    /// Bytes of the layer's payload.
+    pub const fn payload_len(&self, layout: Layout, input: usize) -> usize {
+        match self {
+            Self::Gru(g) => {
+                let units = g.units as usize;
+                let state = if g.initial_state { 2 * units } else { 0 };
+                layout.gru_len(input, units) + crate::layout::align4(state)
+            }
+            Self::Dense(d) => layout.dense_len(input, d.units as usize),
+        }
+    }
+}
+
+impl GruHeader {
+    /// Keras' default variant of a GRU: tanh, sigmoid, reset gate after the product.
+    pub const fn new(units: u16) -> Self {
+        Self {
+            units,
+            activation: Activation::Tanh,
+            recurrent_activation: Activation::Sigmoid,
+            exponent: 0,
+            recurrent_exponent: 0,
+            nh_shift: 0,
+            reset_after: true,
+            go_backwards: false,
+            initial_state: false,
+            clip: 32767,
+        }
+    }
+
+    /// Whether every kernel can run it: Keras' default variant without clipping.
+    pub fn is_main_variant(&self) -> bool {
+        self.activation == Activation::Tanh
+            && self.recurrent_activation == Activation::Sigmoid
+            && self.reset_after
+            && self.clip == 32767
+    }
+}
+
+/// A running CRC-32/ISO-HDLC (the one of zip and Ethernet).
+pub struct Crc32(crc::Digest<'static, u32, CrcTable>);
+
+#[cfg(feature = "std")]
+type CrcTable = crc::Table<16>;
+#[cfg(not(feature = "std"))]
+type CrcTable = crc::NoTable;
+
+static CRC: crc::Crc<u32, CrcTable> = crc::Crc::<u32, CrcTable>::new(&crc::CRC_32_ISO_HDLC);
+
+impl Default for Crc32 {
+    fn default() -> Self {
+        Self(CRC.digest())
+    }
+}
+
+impl Crc32 {
+    /// Continues over `bytes`.
+    pub fn update(&mut self, bytes: &[u8]) {
+        self.0.update(bytes);
+    }
+
+    /// The checksum of everything so far.
+    pub fn finish(self) -> u32 {
+        self.0.finalize()
+    }
+}
+
+impl core::fmt::Debug for Crc32 {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str("Crc32")
+    }
+}
+
+/// The checksum of an artifact's bytes: all but the checksum's own four.
+pub fn frame_crc(bytes: &[u8]) -> u32 {
+    let mut crc = Crc32::default();
+    crc.update(bytes.get(..12).unwrap_or(bytes));
+    crc.update(bytes.get(16..).unwrap_or(&[]));
+    crc.finish()
+}

@@ -1,0 +1,67 @@
+//! The layer kernels: one contract, one definition of the right answer, and what this build uses.
+//!
+//! A kernel computes whole layers of the main variant (reset gate after the product, tanh and
+//! sigmoid, no clipping) in the layout it was made for. Everything else runs in [`portable`],
+//! which also is the specification: every other kernel equals it bit for bit.
+
+use crate::layout::Layout;
+use crate::model::{DenseLayer, GruLayer};
+
+pub mod portable;
+
+/// What a kernel has to compute.
+///
+/// Buffers are 4-byte aligned and padded with zeros to a multiple of four elements; `x` and `h`
+/// have at least the padded number of columns, `out` the padded number of units or rows. The
+/// caller (`step`) guarantees all of it, so implementations may rely on it but must not panic.
+pub trait Kernel {
+    /// The name that tests and logs show.
+    const NAME: &'static str;
+    /// The layout that this kernel is fast for; it is called with no other.
+    const LAYOUT: Layout;
+
+    /// One time step of a GRU layer: `out = h'` from the input `x` and the hidden state `h`.
+    fn gru(layer: &GruLayer<'_>, x: &[i16], h: &[i16], out: &mut [i16]);
+
+    /// A Dense layer without its activation: `out = sat16(b + W·x)`.
+    fn dense(layer: &DenseLayer<'_>, x: &[i16], out: &mut [i16]);
+}
+
+/// The kernel that this build uses for its own layout.
+pub type Active = portable::Portable;
+
+/// The name of the kernel that this build uses.
+pub const ACTIVE: &str = Active::NAME;
+
+/// The layout that this build is fastest with.
+pub const PREFERRED_LAYOUT: Layout = Active::LAYOUT;
+
+/// Runs a GRU layer of any variant and layout. Returns how many values saturated (counted for
+/// variants with unbounded activations only).
+///
+/// `scratch` holds at least the padded units and is used by the reset-before variant only.
+#[inline]
+pub(crate) fn gru(
+    layer: &GruLayer<'_>,
+    x: &[i16],
+    h: &[i16],
+    out: &mut [i16],
+    scratch: &mut [i16],
+) -> u32 {
+    if layer.is_main_variant() && layer.layout == Active::LAYOUT {
+        Active::gru(layer, x, h, out);
+        0
+    } else {
+        portable::gru_any(layer, x, h, out, scratch)
+    }
+}
+
+/// Runs a Dense layer of any layout.
+#[inline]
+pub(crate) fn dense(layer: &DenseLayer<'_>, x: &[i16], out: &mut [i16]) {
+    if layer.layout == Active::LAYOUT {
+        Active::dense(layer, x, out);
+    } else {
+        portable::dense_any(layer, x, out);
+    }
+}

@@ -1,0 +1,341 @@
+//! The portable kernel: plain Rust, no `unsafe`; the definition of the right answer.
+//!
+//! One time step of the main variant, row by row (`docs/quantization.md` has the formats):
+//!
+//! ```text
+//! v_r = sat16(b_r  + req(W_r·x, mw_r) + req(U_r·h, mu_r))      r = σ(v_r)
+//! v_z = sat16(b_z  + req(W_z·x, mw_z) + req(U_z·h, mu_z))      z = σ(v_z)
+//! nx  =       b_nx + req(W_n·x, mw_n)
+//! nh  = sat16(b_nh + req(U_n·h, mu_n))                         reset after the product
+//! n   = tanh(sat16(nx + r·nh))
+//! h'  = z·h + (1 − z)·n
+//! ```
+
+use super::Kernel;
+use crate::activation::{Activation, sigmoid, tanh};
+use crate::layout::{CANDIDATE, GATES, Layout, MAX_GROUP, RESET, ROW_PARAMS, UNIT_PARAMS, UPDATE};
+use crate::model::{DenseLayer, GruLayer};
+use crate::quant::{requantize, requantize_dense, sat16};
+
+/// The reference.
+#[derive(Debug, Clone, Copy)]
+pub struct Portable;
+
+impl Kernel for Portable {
+    const NAME: &'static str = "portable";
+    const LAYOUT: Layout = Layout::Rows;
+
+    fn gru(layer: &GruLayer<'_>, x: &[i16], h: &[i16], out: &mut [i16]) {
+        gru_main(layer, x, h, out);
+    }
+
+    fn dense(layer: &DenseLayer<'_>, x: &[i16], out: &mut [i16]) {
+        dense_any(layer, x, out);
+    }
+}
+
+/// The accumulators of one block: `[gate][unit]`.
+pub(crate) type Accumulators = [[i32; MAX_GROUP]; GATES];
+
+/// A unit's multipliers and biases.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct UnitParams {
+    /// Multipliers of the input part, by gate.
+    pub(crate) mw: [u16; GATES],
+    /// Multipliers of the recurrent part, by gate.
+    pub(crate) mu: [u16; GATES],
+    /// Biases: reset, update, candidate's input part, candidate's recurrent part.
+    pub(crate) b: [i16; 4],
+}
+
+impl UnitParams {
+    /// Reads the 20 bytes of a unit; bytes that are missing read as zero.
+    #[inline]
+    pub(crate) fn read(bytes: &[u8]) -> Self {
+        let mut halves = bytes.chunks_exact(2).map(|b| match b {
+            [lo, hi] => u16::from_le_bytes([*lo, *hi]),
+            _ => 0,
+        });
+        let mut next = || halves.next().unwrap_or(0);
+        Self {
+            mw: [next(), next(), next()],
+            mu: [next(), next(), next()],
+            b: [next() as i16, next() as i16, next() as i16, next() as i16],
+        }
+    }
+}
+
+/// `Σ w[j]·x[j]` over the shorter of the two.
+#[inline]
+pub(crate) fn dot(w: &[u8], x: &[i16]) -> i32 {
+    w.iter().zip(x).fold(0i32, |acc, (&w, &x)| {
+        acc.wrapping_add(w as i8 as i32 * x as i32)
+    })
+}
+
+/// Accumulates one part (input or recurrent) of a block over all its columns.
+fn accumulate(layout: Layout, part: &[u8], columns: usize, x: &[i16]) -> Accumulators {
+    let mut acc = Accumulators::default();
+    match layout {
+        Layout::Rows => {
+            for (acc, row) in acc.iter_mut().zip(part.chunks_exact(columns.max(1))) {
+                acc[0] = dot(row, x);
+            }
+        }
+        Layout::Pair => {
+            for (words, x) in part.chunks_exact(4 * GATES).zip(x.chunks_exact(2)) {
+                for (acc, word) in acc.iter_mut().zip(words.chunks_exact(4)) {
+                    pair_mac(acc, word, x);
+                }
+            }
+        }
+        Layout::Quad => {
+            let (rz, n) = part.split_at(part.len() / GATES * 2);
+            let columns = rz.chunks_exact(8).zip(n.chunks_exact(4));
+            for ((rz, n), &x) in columns.zip(x) {
+                let words = rz.chunks_exact(4).chain(core::iter::once(n));
+                for (acc, word) in acc.iter_mut().zip(words) {
+                    quad_mac(acc, word, x);
+                }
+            }
+        }
+    }
+    acc
+}
+
+#[inline]
+fn mac(acc: &mut i32, w: u8, x: i16) {
+    *acc = acc.wrapping_add(w as i8 as i32 * x as i32);
+}
+
+/// Two columns of two rows: row A in the high byte, row B biased in the low byte of a halfword.
+#[inline]
+fn pair_mac(acc: &mut [i32; 4], word: &[u8], x: &[i16]) {
+    if let ([a, b, ..], [b0, a0, b1, a1], [x0, x1]) = (acc, word, x) {
+        mac(a, *a0, *x0);
+        mac(b, *b0 ^ 0x80, *x0);
+        mac(a, *a1, *x1);
+        mac(b, *b1 ^ 0x80, *x1);
+    }
+}
+
+/// One column of four rows, the first three biased.
+#[inline]
+fn quad_mac(acc: &mut [i32; 4], word: &[u8], x: i16) {
+    if let ([a, b, c, d], [wa, wb, wc, wd]) = (acc, word) {
+        mac(a, *wa ^ 0x80, x);
+        mac(b, *wb ^ 0x80, x);
+        mac(c, *wc ^ 0x80, x);
+        mac(d, *wd, x);
+    }
+}
+
+/// `r·nh` with the reset gate in Q16, at the scale of `v_n`.
+#[inline]
+pub(crate) fn reset_product(r: i32, nh: i16, nh_shift: u8) -> i32 {
+    r.wrapping_mul(nh as i32) >> (16 - (nh_shift & 7) as u32)
+}
+
+/// `h' = z·h + (1 − z)·n` with `z` in `0..=65535`: a convex mix, so `|h'| <= max(|h|, |n|)`.
+#[inline]
+pub(crate) fn mix(z: i32, h: i16, n: i16) -> i16 {
+    let sum = z
+        .wrapping_mul(h as i32)
+        .wrapping_add((65536 - z).wrapping_mul(n as i32))
+        .wrapping_add(32768);
+    (sum >> 16) as i16
+}
+
+/// The gates of one unit in the main variant.
+#[inline]
+pub(crate) fn main_unit(p: &UnitParams, aw: [i32; 3], au: [i32; 3], h: i16, nh_shift: u8) -> i16 {
+    let ([mw_r, mw_z, mw_n], [mu_r, mu_z, mu_n]) = (p.mw, p.mu);
+    let ([aw_r, aw_z, aw_n], [au_r, au_z, au_n]) = (aw, au);
+    let [b_r, b_z, b_nx, b_nh] = p.b.map(i32::from);
+    let r = sigmoid(sat16(b_r + requantize(aw_r, mw_r) + requantize(au_r, mu_r)));
+    let z = sigmoid(sat16(b_z + requantize(aw_z, mw_z) + requantize(au_z, mu_z)));
+    let nx = b_nx + requantize(aw_n, mw_n);
+    let nh = sat16(b_nh + requantize(au_n, mu_n));
+    let n = tanh(sat16(nx + reset_product(r, nh, nh_shift)));
+    mix(z, h, n)
+}
+
+/// The accumulators of unit `g`, by gate.
+#[inline]
+fn of_unit(acc: &Accumulators, g: usize) -> [i32; GATES] {
+    acc.map(|gate| gate.get(g).copied().unwrap_or(0))
+}
+
+/// The main variant in any layout.
+fn gru_main(layer: &GruLayer<'_>, x: &[i16], h: &[i16], out: &mut [i16]) {
+    each_block(layer, |first, w, u, params| {
+        let aw = accumulate(layer.layout, w, layer.input(), x);
+        let au = accumulate(layer.layout, u, layer.units(), h);
+        let params = params.chunks_exact(UNIT_PARAMS).map(UnitParams::read);
+        let units = h.iter().zip(out.iter_mut()).skip(first);
+        for (g, (p, (&h, out))) in params.zip(units).enumerate() {
+            *out = main_unit(&p, of_unit(&aw, g), of_unit(&au, g), h, layer.nh_shift);
+        }
+    });
+}
+
+/// Calls `f(first unit, input part, recurrent part, parameters)` for every block.
+#[inline]
+fn each_block(layer: &GruLayer<'_>, mut f: impl FnMut(usize, &[u8], &[u8], &[u8])) {
+    let (input, units, layout) = (layer.input(), layer.units(), layer.layout);
+    let block_len = layout.gru_block_len(input, units).max(1);
+    for (b, block) in layer.blocks.chunks_exact(block_len).enumerate() {
+        let parts = block
+            .split_at_checked(layout.gru_weights_len(input, units))
+            .and_then(|(weights, params)| {
+                let (w, u) = weights.split_at_checked(layout.gru_part_len(input))?;
+                Some((w, u.get(..layout.gru_part_len(units))?, params))
+            });
+        if let Some((w, u, params)) = parts {
+            f(b * layout.group(), w, u, params);
+        }
+    }
+}
+
+/// What the other variants need beside their layer.
+struct Variant<'l, 'a> {
+    layer: &'l GruLayer<'a>,
+    counts: bool,
+    saturated: u32,
+}
+
+impl Variant<'_, '_> {
+    /// Saturates to 16 bits, counting it where an activation is unbounded.
+    fn narrow(&mut self, v: i64) -> i16 {
+        let narrowed = v.clamp(i16::MIN as i64, i16::MAX as i64);
+        self.saturated += (self.counts && narrowed != v) as u32;
+        narrowed as i16
+    }
+
+    /// Saturates and clips a pre-activation.
+    fn pre(&mut self, v: i64) -> i16 {
+        let clip = self.layer.clip as i32;
+        (self.narrow(v) as i32).clamp(-clip, clip) as i16
+    }
+
+    /// A gate: its pre-activation through the recurrent activation, full scale 65536.
+    fn gate(&mut self, p: &UnitParams, gate: usize, aw: [i32; GATES], au: [i32; GATES]) -> i64 {
+        let v = part(p.mw, gate, aw) + part(p.mu, gate, au) + bias(p, gate);
+        let v = self.pre(v);
+        let layer = self.layer;
+        layer.recurrent_activation.gate(v, layer.recurrent_exponent) as i64
+    }
+}
+
+fn part(multipliers: [u16; GATES], gate: usize, acc: [i32; GATES]) -> i64 {
+    match (acc.get(gate), multipliers.get(gate)) {
+        (Some(&acc), Some(&m)) => requantize(acc, m) as i64,
+        _ => 0,
+    }
+}
+
+fn bias(p: &UnitParams, i: usize) -> i64 {
+    p.b.get(i).copied().unwrap_or(0) as i64
+}
+
+/// Any variant in any layout; see [`super::gru`].
+pub(crate) fn gru_any(
+    layer: &GruLayer<'_>,
+    x: &[i16],
+    h: &[i16],
+    out: &mut [i16],
+    scratch: &mut [i16],
+) -> u32 {
+    if layer.is_main_variant() {
+        gru_main(layer, x, h, out);
+        return 0;
+    }
+    let mut v = Variant {
+        layer,
+        counts: !(layer.activation.is_bounded() && layer.recurrent_activation.is_bounded()),
+        saturated: 0,
+    };
+    if !layer.reset_after {
+        // scratch = r ∘ h of all units, before any candidate can be computed.
+        each_block(layer, |first, w, u, params| {
+            let aw = accumulate(layer.layout, w, layer.input(), x);
+            let au = accumulate(layer.layout, u, layer.units(), h);
+            let params = params.chunks_exact(UNIT_PARAMS).map(UnitParams::read);
+            let units = h.iter().zip(scratch.iter_mut()).skip(first);
+            for (g, (p, (&h, rh))) in params.zip(units).enumerate() {
+                let r = v.gate(&p, RESET, of_unit(&aw, g), of_unit(&au, g));
+                *rh = v.narrow((r * h as i64 + 32768) >> 16);
+            }
+        });
+    }
+    each_block(layer, |first, w, u, params| {
+        let aw = accumulate(layer.layout, w, layer.input(), x);
+        let au = accumulate(layer.layout, u, layer.units(), h);
+        let au_n = if layer.reset_after {
+            au
+        } else {
+            accumulate(layer.layout, u, layer.units(), scratch)
+        };
+        let params = params.chunks_exact(UNIT_PARAMS).map(UnitParams::read);
+        let units = h.iter().zip(out.iter_mut()).skip(first);
+        for (g, (p, (&h, out))) in params.zip(units).enumerate() {
+            let (aw, au, au_n) = (of_unit(&aw, g), of_unit(&au, g), of_unit(&au_n, g));
+            let z = v.gate(&p, UPDATE, aw, au);
+            let nx = bias(&p, 2) + part(p.mw, CANDIDATE, aw);
+            let nh = part(p.mu, CANDIDATE, au_n);
+            let n = if layer.reset_after {
+                let r = v.gate(&p, RESET, aw, au);
+                let nh = v.narrow(nh + bias(&p, 3)) as i64;
+                nx + ((r * nh) >> (16 - (layer.nh_shift & 7) as u32))
+            } else {
+                nx + nh
+            };
+            let n = layer.activation.candidate(v.pre(n));
+            *out = v.narrow((z * h as i64 + (65536 - z) * n as i64 + 32768) >> 16);
+        }
+    });
+    v.saturated
+}
+
+/// A Dense layer in any layout, without its activation.
+pub(crate) fn dense_any(layer: &DenseLayer<'_>, x: &[i16], out: &mut [i16]) {
+    let (input, units, layout) = (layer.input(), layer.units(), layer.layout);
+    let weights_len = layout.dense_weights_len(input, units);
+    let Some((weights, params)) = layer.bytes.split_at_checked(weights_len) else {
+        return;
+    };
+    let group = layout.group();
+    let rows = weights.chunks_exact((group * layout.columns(input)).max(1));
+    let params = params.chunks_exact(group * ROW_PARAMS);
+    for ((rows, params), out) in rows.zip(params).zip(out.chunks_mut(group)) {
+        let mut acc = [0i32; MAX_GROUP];
+        match layout {
+            Layout::Rows => acc[0] = dot(rows, x),
+            Layout::Pair => {
+                for (word, x) in rows.chunks_exact(4).zip(x.chunks_exact(2)) {
+                    pair_mac(&mut acc, word, x);
+                }
+            }
+            Layout::Quad => {
+                for (word, &x) in rows.chunks_exact(4).zip(x) {
+                    quad_mac(&mut acc, word, x);
+                }
+            }
+        }
+        for ((out, p), acc) in out.iter_mut().zip(params.chunks_exact(ROW_PARAMS)).zip(acc) {
+            if let [m0, m1, m2, m3, b0, b1, b2, b3] = *p {
+                let multiplier = i32::from_le_bytes([m0, m1, m2, m3]);
+                *out = requantize_dense(acc, multiplier, i32::from_le_bytes([b0, b1, b2, b3]));
+            }
+        }
+    }
+}
+
+/// Applies a Dense layer's activation in place.
+pub(crate) fn dense_activation(activation: Activation, out: &mut [i16]) {
+    if activation != Activation::Linear {
+        for y in out {
+            *y = activation.candidate(*y);
+        }
+    }
+}

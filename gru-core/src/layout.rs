@@ -1,0 +1,210 @@
+//! How the int8 weights of a layer are ordered in the payload.
+//!
+//! All layouts are permutations of the same weights and compute the same bits; the exporter
+//! chooses the one that the target's kernel eats. `docs/artifact.md` shows each byte by byte.
+
+use serde::{Deserialize, Serialize};
+
+/// The gates in the order in which they are stored.
+pub const GATES: usize = 3;
+/// The reset gate.
+pub const RESET: usize = 0;
+/// The update gate.
+pub const UPDATE: usize = 1;
+/// The candidate.
+pub const CANDIDATE: usize = 2;
+
+/// Bytes of a unit's parameters: six multipliers and four biases of 16 bits.
+pub const UNIT_PARAMS: usize = 20;
+/// Bytes of a Dense row's parameters: multiplier and bias of 32 bits.
+pub const ROW_PARAMS: usize = 8;
+/// The most units that one block holds.
+pub const MAX_GROUP: usize = 4;
+
+/// Rounds up to a multiple of four.
+pub const fn align4(n: usize) -> usize {
+    (n + 3) & !3
+}
+
+/// The order of weights in the payload.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub enum Layout {
+    /// One unit a block, rows of plain int8: the portable kernel, MVE and the host.
+    Rows,
+    /// Two units a block, a column of both in one halfword: cores with `SMLAD` (M4, M7, M33).
+    Pair,
+    /// Four units a block, a column of all four in one word: cores without (M0+, M3).
+    Quad,
+}
+
+impl Layout {
+    /// All layouts.
+    pub const ALL: [Self; 3] = [Self::Rows, Self::Pair, Self::Quad];
+
+    /// Units (or Dense rows) that share a block: 1, 2 or 4.
+    #[inline]
+    pub const fn group(self) -> usize {
+        match self {
+            Self::Rows => 1,
+            Self::Pair => 2,
+            Self::Quad => 4,
+        }
+    }
+
+    /// Columns as stored: padded to even where two are read at once.
+    #[inline]
+    pub const fn columns(self, n: usize) -> usize {
+        match self {
+            Self::Rows => n,
+            Self::Pair | Self::Quad => (n + 1) & !1,
+        }
+    }
+
+    /// Rows as stored: padded to whole groups.
+    #[inline]
+    pub const fn rows(self, n: usize) -> usize {
+        let g = self.group();
+        n.div_ceil(g) * g
+    }
+
+    /// Bytes of one part (input or recurrent) of a GRU block with `n` columns.
+    #[inline]
+    pub const fn gru_part_len(self, n: usize) -> usize {
+        GATES * self.group() * self.columns(n)
+    }
+
+    /// Bytes of the weights of a GRU block, padded to whole words.
+    #[inline]
+    pub const fn gru_weights_len(self, input: usize, units: usize) -> usize {
+        align4(self.gru_part_len(input) + self.gru_part_len(units))
+    }
+
+    /// Bytes of a GRU block: weights and parameters.
+    #[inline]
+    pub const fn gru_block_len(self, input: usize, units: usize) -> usize {
+        self.gru_weights_len(input, units) + self.group() * UNIT_PARAMS
+    }
+
+    /// Bytes of a GRU layer.
+    #[inline]
+    pub const fn gru_len(self, input: usize, units: usize) -> usize {
+        units.div_ceil(self.group()) * self.gru_block_len(input, units)
+    }
+
+    /// Bytes of a Dense layer's weights, padded to whole words.
+    #[inline]
+    pub const fn dense_weights_len(self, input: usize, units: usize) -> usize {
+        align4(self.rows(units) * self.columns(input))
+    }
+
+    /// Bytes of a Dense layer: weights, then parameters of every stored row.
+    #[inline]
+    pub const fn dense_len(self, input: usize, units: usize) -> usize {
+        self.dense_weights_len(input, units) + self.rows(units) * ROW_PARAMS
+    }
+
+    /// Where in a GRU part of `n` columns the weight of (`gate`, unit of the block, column) is.
+    #[inline]
+    pub const fn gru_weight(self, n: usize, gate: usize, unit: usize, column: usize) -> Place {
+        let columns = self.columns(n);
+        match self {
+            Self::Rows => Place {
+                byte: gate * columns + column,
+                biased: false,
+            },
+            Self::Pair => pair_place(column / 2 * GATES + gate, unit, column),
+            Self::Quad => {
+                let word = if gate == CANDIDATE {
+                    2 * columns + column
+                } else {
+                    2 * column + gate
+                };
+                quad_place(word, unit)
+            }
+        }
+    }
+
+    /// Where among a Dense layer's weights the one of (`row`, `column`) is.
+    #[inline]
+    pub const fn dense_weight(self, n: usize, row: usize, column: usize) -> Place {
+        let columns = self.columns(n);
+        match self {
+            Self::Rows => Place {
+                byte: row * columns + column,
+                biased: false,
+            },
+            Self::Pair => pair_place(row / 2 * (columns / 2) + column / 2, row & 1, column),
+            Self::Quad => quad_place(row / 4 * columns + column, row & 3),
+        }
+    }
+}
+
+const fn pair_place(word: usize, unit: usize, column: usize) -> Place {
+    Place {
+        byte: 4 * word + 2 * (column & 1) + (1 - (unit & 1)),
+        biased: unit & 1 == 1,
+    }
+}
+
+const fn quad_place(word: usize, unit: usize) -> Place {
+    Place {
+        byte: 4 * word + unit,
+        biased: unit < 3,
+    }
+}
+
+/// The place of one weight.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Place {
+    /// Offset in bytes.
+    pub byte: usize,
+    /// Whether the byte holds the weight + 128 instead of its two's complement.
+    pub biased: bool,
+}
+
+impl Place {
+    /// The weight that `byte` stands for at this place.
+    #[inline]
+    pub const fn decode(self, byte: u8) -> i8 {
+        (byte ^ if self.biased { 0x80 } else { 0 }) as i8
+    }
+
+    /// The byte that stands for `weight` at this place.
+    #[inline]
+    pub const fn encode(self, weight: i8) -> u8 {
+        weight as u8 ^ if self.biased { 0x80 } else { 0 }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn places_are_a_permutation() {
+        for layout in Layout::ALL {
+            for n in 1..20 {
+                let mut seen = BTreeSet::new();
+                for gate in 0..GATES {
+                    for unit in 0..layout.group() {
+                        for column in 0..layout.columns(n) {
+                            assert!(seen.insert(layout.gru_weight(n, gate, unit, column).byte));
+                        }
+                    }
+                }
+                assert_eq!(seen.len(), layout.gru_part_len(n));
+                assert_eq!(seen.last(), Some(&(layout.gru_part_len(n) - 1)));
+                for rows in 1..9 {
+                    let seen: BTreeSet<usize> = (0..layout.rows(rows))
+                        .flat_map(|r| (0..layout.columns(n)).map(move |c| (r, c)))
+                        .map(|(r, c)| layout.dense_weight(n, r, c).byte)
+                        .collect();
+                    assert_eq!(seen.len(), layout.rows(rows) * layout.columns(n));
+                    assert!(seen.last() < Some(&layout.dense_weights_len(n, rows)));
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,288 @@
+//! The checked view of an artifact: borrowed, immutable, shared by any number of streams.
+
+use crate::activation::Activation;
+use crate::artifact::{GapPolicy, MAX_LAYERS, Readout, SelfTest};
+use crate::layout::{Layout, align4};
+use heapless::Vec;
+
+/// A model that has passed every check of [`Model::load`].
+#[derive(Debug, Clone)]
+pub struct Model<'a> {
+    pub(crate) bytes: &'a [u8],
+    pub(crate) crc: u32,
+    pub(crate) name: &'a str,
+    pub(crate) classes: &'a str,
+    pub(crate) sample_rate_mhz: u32,
+    pub(crate) layout: Layout,
+    pub(crate) input_exponent: u8,
+    pub(crate) gap: GapPolicy,
+    pub(crate) readout: Readout,
+    pub(crate) warm_up_steps: u16,
+    pub(crate) self_test: Option<(SelfTest, &'a [u8])>,
+    /// `FEATURE_PARAMS` bytes a feature.
+    pub(crate) features: &'a [u8],
+    /// `FEATURE_LIMITS` bytes a feature, or nothing.
+    pub(crate) limits: &'a [u8],
+    pub(crate) layers: Vec<Layer<'a>, MAX_LAYERS>,
+}
+
+/// One layer.
+#[derive(Debug, Clone, Copy)]
+pub enum Layer<'a> {
+    /// A gated recurrent unit layer.
+    Gru(GruLayer<'a>),
+    /// A Dense layer.
+    Dense(DenseLayer<'a>),
+}
+
+impl Layer<'_> {
+    /// Units of the layer.
+    #[inline]
+    pub fn units(&self) -> usize {
+        match self {
+            Self::Gru(g) => g.units(),
+            Self::Dense(d) => d.units(),
+        }
+    }
+}
+
+/// A GRU layer in place.
+#[derive(Debug, Clone, Copy)]
+pub struct GruLayer<'a> {
+    pub(crate) blocks: &'a [u8],
+    /// Little-endian i16, empty for zeros.
+    pub(crate) initial_state: &'a [u8],
+    pub(crate) input: u16,
+    pub(crate) units: u16,
+    pub(crate) clip: u16,
+    pub(crate) layout: Layout,
+    pub(crate) activation: Activation,
+    pub(crate) recurrent_activation: Activation,
+    pub(crate) exponent: u8,
+    pub(crate) recurrent_exponent: u8,
+    pub(crate) nh_shift: u8,
+    pub(crate) reset_after: bool,
+    pub(crate) go_backwards: bool,
+    pub(crate) main_variant: bool,
+}
+
+impl GruLayer<'_> {
+    /// Input features.
+    #[inline]
+    pub fn input(&self) -> usize {
+        self.input as usize
+    }
+
+    /// Units.
+    #[inline]
+    pub fn units(&self) -> usize {
+        self.units as usize
+    }
+
+    /// The weights and parameters, block after block.
+    #[inline]
+    pub fn blocks(&self) -> &[u8] {
+        self.blocks
+    }
+
+    /// The shift between the scales of the candidate's two parts.
+    #[inline]
+    pub fn nh_shift(&self) -> u8 {
+        self.nh_shift
+    }
+
+    /// Whether this is Keras' default variant, which every kernel can run.
+    #[inline]
+    pub fn is_main_variant(&self) -> bool {
+        self.main_variant
+    }
+
+    /// The state's full scale is `2^exponent`.
+    #[inline]
+    pub fn exponent(&self) -> u8 {
+        self.exponent
+    }
+
+    /// The initial state, `units` values.
+    pub(crate) fn initial(&self) -> impl Iterator<Item = i16> + '_ {
+        self.initial_state
+            .chunks_exact(2)
+            .filter_map(|b| Some(i16::from_le_bytes(b.try_into().ok()?)))
+            .take(self.units())
+    }
+}
+
+/// A Dense layer in place.
+#[derive(Debug, Clone, Copy)]
+pub struct DenseLayer<'a> {
+    pub(crate) bytes: &'a [u8],
+    pub(crate) input: u16,
+    pub(crate) units: u16,
+    pub(crate) layout: Layout,
+    pub(crate) activation: Activation,
+    pub(crate) frac: u8,
+}
+
+impl DenseLayer<'_> {
+    /// Input features.
+    #[inline]
+    pub fn input(&self) -> usize {
+        self.input as usize
+    }
+
+    /// Units.
+    #[inline]
+    pub fn units(&self) -> usize {
+        self.units as usize
+    }
+
+    /// Weights, then parameters.
+    #[inline]
+    pub fn bytes(&self) -> &[u8] {
+        self.bytes
+    }
+
+    /// Fractional bits of a linear output.
+    #[inline]
+    pub fn frac(&self) -> u8 {
+        match self.activation {
+            Activation::Linear | Activation::Relu => self.frac,
+            _ => 15,
+        }
+    }
+}
+
+impl<'a> Model<'a> {
+    /// The model's name.
+    pub fn name(&self) -> &'a str {
+        self.name
+    }
+
+    /// The names of the classes or outputs, in order; empty where they have none.
+    pub fn classes(&self) -> impl Iterator<Item = &'a str> + use<'a> {
+        self.classes.split('\n').filter(|c| !c.is_empty())
+    }
+
+    /// Sample rate in millihertz; 0 where it is unknown.
+    pub fn sample_rate_mhz(&self) -> u32 {
+        self.sample_rate_mhz
+    }
+
+    /// Input features `I`: the length of a sample.
+    pub fn features(&self) -> usize {
+        self.features.len() / crate::artifact::FEATURE_PARAMS
+    }
+
+    /// Outputs `O` of the last layer.
+    pub fn outputs(&self) -> usize {
+        self.layers.last().map_or(0, Layer::units)
+    }
+
+    /// Fractional bits of the outputs: real = `y · 2^-frac`.
+    pub fn output_frac(&self) -> u8 {
+        match self.layers.last() {
+            Some(Layer::Dense(d)) => d.frac(),
+            Some(Layer::Gru(g)) => 15 - g.exponent.min(15),
+            None => 0,
+        }
+    }
+
+    /// The layers.
+    pub fn layers(&self) -> &[Layer<'a>] {
+        &self.layers
+    }
+
+    /// The order of the weights.
+    pub fn layout(&self) -> Layout {
+        self.layout
+    }
+
+    /// The standardised input's full scale is `2^input_exponent`.
+    pub fn input_exponent(&self) -> u8 {
+        self.input_exponent
+    }
+
+    /// Which logits are the result.
+    pub fn readout(&self) -> Readout {
+        self.readout
+    }
+
+    /// What happens to samples that are not valid.
+    pub fn gap_policy(&self) -> GapPolicy {
+        self.gap
+    }
+
+    /// Steps after a reset until the outputs can be trusted.
+    pub fn warm_up_steps(&self) -> u16 {
+        self.warm_up_steps
+    }
+
+    /// The artifact's CRC-32: the tag that ties a state to its model.
+    pub fn tag(&self) -> u32 {
+        self.crc
+    }
+
+    /// The artifact's bytes.
+    pub fn bytes(&self) -> &'a [u8] {
+        self.bytes
+    }
+
+    /// Whether time steps can be pushed one at a time: no layer reads its window from the end.
+    pub fn is_streaming(&self) -> bool {
+        !self
+            .layers
+            .iter()
+            .any(|l| matches!(l, Layer::Gru(g) if g.go_backwards))
+    }
+
+    /// Multiply-accumulates of one time step, padding not counted.
+    pub fn macs(&self) -> usize {
+        let mut input = self.features();
+        let mut macs = 0;
+        for layer in &self.layers {
+            let units = layer.units();
+            macs += match layer {
+                Layer::Gru(_) => 3 * units * (input + units),
+                Layer::Dense(_) => units * input,
+            };
+            input = units;
+        }
+        macs
+    }
+
+    /// The length `N` of the [`State<N>`](crate::State) that a stream needs, in 16-bit words.
+    pub fn state_len(&self) -> usize {
+        let parts = self.parts();
+        parts.input + parts.scratch + parts.layers + parts.readout
+    }
+
+    pub(crate) fn parts(&self) -> Parts {
+        let mut parts = Parts {
+            input: align4(self.features()),
+            scratch: 0,
+            layers: 0,
+            readout: match self.readout {
+                Readout::Last => 0,
+                Readout::Mean { .. } | Readout::Exponential { .. } => 2 * align4(self.outputs()),
+            },
+        };
+        for layer in &self.layers {
+            let padded = align4(layer.units());
+            parts.layers += padded;
+            if let Layer::Gru(g) = layer {
+                let copies = if g.reset_after { 1 } else { 2 };
+                parts.scratch = parts.scratch.max(copies * padded);
+            }
+        }
+        parts
+    }
+}
+
+/// Lengths in 16-bit words of the parts of a state's buffer, in this order.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Parts {
+    pub(crate) input: usize,
+    pub(crate) scratch: usize,
+    pub(crate) layers: usize,
+    pub(crate) readout: usize,
+}

@@ -1,0 +1,86 @@
+//! Number formats and the few rounding rules of the quantized step.
+//!
+//! Every shift below says how it rounds and every narrowing says that it saturates; nothing else
+//! in the quantized path narrows an integer. `docs/quantization.md` derives the error budget.
+
+/// Fractional bits of a hidden state whose activation is bounded by one: Q15.
+pub const STATE_FRAC_BITS: u32 = 15;
+
+/// Full scale of a sigmoid pre-activation: `v = 32768` stands for 12.0.
+pub const SIGMOID_FULL_SCALE: f32 = 12.0;
+
+/// Full scale of a tanh pre-activation: `v = 32768` stands for 6.0.
+pub const TANH_FULL_SCALE: f32 = 6.0;
+
+/// Saturates to `-32768..=32767`.
+#[inline(always)]
+pub const fn sat16(v: i32) -> i16 {
+    if v > i16::MAX as i32 {
+        i16::MAX
+    } else if v < i16::MIN as i32 {
+        i16::MIN
+    } else {
+        v as i16
+    }
+}
+
+/// Requantizes a row of a GRU matrix: `floor(acc · multiplier / 2^16)`.
+///
+/// `multiplier` is in `1..=32767`, so the result is below `2^30` in magnitude for every `acc`.
+/// The floor's bias of half a unit is compensated in the row's bias by the quantizer.
+#[inline(always)]
+pub const fn requantize(acc: i32, multiplier: u16) -> i32 {
+    ((acc as i64 * multiplier as i64) >> 16) as i32
+}
+
+/// Requantizes a row of a Dense matrix: `sat16(bias + floor(acc · multiplier / 2^32))`.
+///
+/// `multiplier` is positive and `|bias| < 2^30`, so the sum cannot overflow.
+#[inline(always)]
+pub const fn requantize_dense(acc: i32, multiplier: i32, bias: i32) -> i16 {
+    sat16(bias.wrapping_add(((acc as i64 * multiplier as i64) >> 32) as i32))
+}
+
+/// Divides by `2^shift` (`shift <= 30`), ties towards plus infinity; saturates instead of overflowing.
+#[inline(always)]
+pub const fn round_shift(v: i32, shift: u32) -> i32 {
+    if shift == 0 {
+        v
+    } else {
+        v.saturating_add(1 << (shift - 1)) >> shift
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn requantize_is_the_floor_of_the_exact_product() {
+        for (acc, m, want) in [
+            (0, 1, 0),
+            (1, 1, 0),
+            (-1, 1, -1),
+            (65536, 1, 1),
+            (i32::MAX, 32767, 1_073_709_055),
+            (i32::MIN, 32767, -1_073_709_056),
+        ] {
+            assert_eq!(requantize(acc, m), want, "{acc} {m}");
+        }
+    }
+
+    #[test]
+    fn round_shift_rounds_half_up_and_saturates() {
+        assert_eq!(round_shift(3, 1), 2);
+        assert_eq!(round_shift(-3, 1), -1);
+        assert_eq!(round_shift(i32::MAX, 4), i32::MAX >> 4);
+        assert_eq!(round_shift(7, 0), 7);
+    }
+
+    #[test]
+    fn dense_saturates_to_sixteen_bits() {
+        assert_eq!(requantize_dense(i32::MAX, i32::MAX, 0), i16::MAX);
+        assert_eq!(requantize_dense(i32::MIN, i32::MAX, 0), i16::MIN);
+        assert_eq!(requantize_dense(-1, 1, 0), -1);
+    }
+}

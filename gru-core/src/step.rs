@@ -1,0 +1,331 @@
+//! One time step of a whole model, from the raw sample to the outputs.
+//!
+//! The GRU (gate order r, z, n everywhere; Cho et al. 2014 in the form of Keras' `reset_after`):
+//!
+//! ```text
+//! r  = σ(W_r·x + b_r + U_r·h)
+//! z  = σ(W_z·x + b_z + U_z·h)
+//! n  = tanh(W_n·x + b_nx + r ⊙ (U_n·h + b_nh))         reset after the product
+//! h' = z ⊙ h + (1 − z) ⊙ n
+//! ```
+//!
+//! `docs/quantization.md` has the number formats, [`crate::kernel::portable`] the integers.
+
+use crate::artifact::{FEATURE_LIMITS, FEATURE_PARAMS, GapPolicy, Readout};
+use crate::input::{FeatureParams, Limits, Sample};
+use crate::kernel;
+use crate::layout::align4;
+use crate::model::{Layer, Model};
+use crate::state::{Digest, StateError, StateRef, cut};
+
+/// The outputs of one step, borrowed from the state.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Output<'s> {
+    values: Values<'s>,
+    frac: u8,
+    ready: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Values<'s> {
+    /// Outputs of the latest step.
+    Latest(&'s [i16]),
+    /// Sums as (low, high) halves, and the divisor.
+    Mean(&'s [i16], u32),
+}
+
+impl<'s> Output<'s> {
+    /// Number of outputs.
+    #[inline]
+    pub fn len(&self) -> usize {
+        match self.values {
+            Values::Latest(v) => v.len(),
+            Values::Mean(v, _) => v.len() / 2,
+        }
+    }
+
+    /// Whether there are none.
+    #[inline]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Fractional bits: real = value · 2^-frac.
+    #[inline]
+    pub fn frac(&self) -> u8 {
+        self.frac
+    }
+
+    /// Whether the model's warm-up after the reset is over.
+    #[inline]
+    pub fn is_ready(&self) -> bool {
+        self.ready
+    }
+
+    /// The outputs in order; of a mean the quotient, rounded towards minus infinity.
+    pub fn values(&self) -> impl Iterator<Item = i16> + use<'s> {
+        let (divisor, values) = match self.values {
+            Values::Latest(v) => (0, v),
+            Values::Mean(v, n) => (n.max(1), v),
+        };
+        let width = if divisor == 0 { 1 } else { 2 };
+        values.chunks_exact(width).map(move |v| match *v {
+            [v] => v,
+            [lo, hi] => join(lo, hi).div_euclid(divisor as i32) as i16,
+            _ => 0,
+        })
+    }
+
+    /// The index of the largest output, the first of equals.
+    pub fn argmax(&self) -> usize {
+        let (width, values) = match self.values {
+            Values::Latest(v) => (1, v),
+            Values::Mean(v, _) => (2, v),
+        };
+        let mut best = (0, i32::MIN);
+        for (i, v) in values.chunks_exact(width).enumerate() {
+            let v = match *v {
+                [v] => v as i32,
+                [lo, hi] => join(lo, hi),
+                _ => 0,
+            };
+            if v > best.1 {
+                best = (i, v);
+            }
+        }
+        best.0
+    }
+}
+
+#[inline]
+fn join(lo: i16, hi: i16) -> i32 {
+    (hi as i32) << 16 | lo as u16 as i32
+}
+
+/// The most steps that a mean holds: 65535 · 32768 still is below 2^31.
+const MAX_AVERAGED: u32 = 65535;
+
+impl Model<'_> {
+    /// Pushes one time step and returns the outputs of the read-out.
+    ///
+    /// `sample` has one value per feature: raw counts (`i16`, `i32`), physical units (`f32`), or
+    /// `Option`s of them where a value can be missing. A value that is missing, not finite or out
+    /// of its limits is counted and treated as the artifact's [`GapPolicy`] says.
+    ///
+    /// # Errors
+    /// A sample of another length, a state of another model, or a model that needs its whole
+    /// window; the state then is as it was. A step with a right sample and state cannot fail.
+    pub fn step<'s, S: Sample>(
+        &self,
+        state: &'s mut StateRef,
+        sample: &[S],
+    ) -> Result<Output<'s>, StateError> {
+        if !self.is_streaming() {
+            return Err(StateError::NeedsWindow);
+        }
+        if sample.len() != self.features() {
+            return Err(StateError::SampleLen {
+                found: sample.len() as u32,
+                expected: self.features() as u32,
+            });
+        }
+        state.check(self)?;
+        if self.condition(state, sample) {
+            self.advance(state);
+        }
+        Ok(self.output(state))
+    }
+
+    /// Writes the conditioned sample to the state's input; says whether the step is to be done.
+    fn condition<S: Sample>(&self, state: &mut StateRef, sample: &[S]) -> bool {
+        if self.gap == GapPolicy::Skip {
+            let invalid = self.raw(sample).filter(|(_, raw)| raw.is_none()).count();
+            if invalid != 0 {
+                state.counters.invalid_values =
+                    state.counters.invalid_values.saturating_add(invalid as u32);
+                state.counters.skipped_steps = state.counters.skipped_steps.saturating_add(1);
+                return false;
+            }
+        }
+        let mut invalid = 0;
+        for (x, (params, raw)) in state.words.iter_mut().zip(self.raw(sample)) {
+            match raw {
+                Some(raw) => *x = params.condition(raw),
+                None => {
+                    invalid += 1;
+                    if self.gap != GapPolicy::Hold {
+                        *x = 0;
+                    }
+                }
+            }
+        }
+        state.counters.invalid_values = state.counters.invalid_values.saturating_add(invalid);
+        true
+    }
+
+    /// Every feature's constants and valid raw count.
+    #[inline]
+    fn raw<S: Sample>(&self, sample: &[S]) -> impl Iterator<Item = (FeatureParams, Option<i32>)> {
+        let params = self.features.chunks_exact(FEATURE_PARAMS);
+        let mut limits = self.limits.chunks_exact(FEATURE_LIMITS);
+        sample.iter().zip(params).map(move |(&s, p)| {
+            let p = FeatureParams::read(p);
+            let limits = limits.next().map_or(Limits::NONE, Limits::read);
+            (
+                p,
+                s.counts(p.counts_per_unit).filter(|&raw| limits.holds(raw)),
+            )
+        })
+    }
+
+    /// Runs all layers on the conditioned input; not generic, so there is one copy of it.
+    fn advance(&self, state: &mut StateRef) {
+        let parts = self.parts();
+        let (steps, held) = (state.steps, state.averaged);
+        let mut saturated = 0u32;
+        let split = state.split(parts);
+        let mut x: &[i16] = split.input;
+        let mut rest = split.layers;
+        for layer in &self.layers {
+            let padded = align4(layer.units());
+            let (y, others) = cut(core::mem::take(&mut rest), padded);
+            rest = others;
+            match layer {
+                Layer::Gru(g) => {
+                    let (out, scratch) = cut(split.scratch, padded);
+                    saturated = saturated.saturating_add(kernel::gru(g, x, y, out, scratch));
+                    for (y, &out) in y.iter_mut().zip(out.iter()) {
+                        *y = out;
+                    }
+                }
+                Layer::Dense(d) => {
+                    kernel::dense(d, x, y);
+                    let y = y.get_mut(..d.units()).unwrap_or_default();
+                    kernel::portable::dense_activation(d.activation, y);
+                }
+            }
+            x = y;
+        }
+        let y = x.get(..self.outputs()).unwrap_or(x);
+        let averaged = match self.readout {
+            Readout::Last => 0,
+            Readout::Mean { skip } => {
+                let counts = steps >= skip as u32 && held < MAX_AVERAGED;
+                if counts {
+                    accumulate(split.readout, y, |sum, y| sum.wrapping_add(y));
+                }
+                counts as u32
+            }
+            Readout::Exponential { shift } => {
+                // The sum holds 15 fractional bits; the first output starts it.
+                let shift = (shift & 15) as u32;
+                let starts = held == 0;
+                accumulate(split.readout, y, |sum, y| {
+                    let y = y << 15;
+                    if starts {
+                        y
+                    } else {
+                        sum + ((y - sum) >> shift)
+                    }
+                });
+                starts as u32
+            }
+        };
+        state.averaged = state.averaged.wrapping_add(averaged);
+        state.steps = state.steps.wrapping_add(1);
+        state.counters.saturated = state.counters.saturated.saturating_add(saturated);
+    }
+
+    /// The outputs of the read-out as the state has them.
+    pub fn output<'s>(&self, state: &'s StateRef) -> Output<'s> {
+        let parts = self.parts();
+        let outputs = self.outputs();
+        let end = parts.input + parts.scratch + parts.layers;
+        let values = match self.readout {
+            Readout::Last => {
+                let from = end - align4(outputs);
+                Values::Latest(state.words.get(from..from + outputs).unwrap_or(&[]))
+            }
+            readout => {
+                let sums = state.words.get(end..end + 2 * outputs).unwrap_or(&[]);
+                let divisor = match readout {
+                    Readout::Exponential { .. } => 1 << 15,
+                    _ => state.averaged,
+                };
+                Values::Mean(sums, divisor)
+            }
+        };
+        Output {
+            values,
+            frac: self.output_frac(),
+            ready: state.steps >= self.warm_up_steps as u32,
+        }
+    }
+
+    /// Runs a window from a reset state and returns the outputs at its end.
+    ///
+    /// `samples` yields the time steps in their order; one-step streaming gives the same bits.
+    /// Layers that read the window from its end are fed from there.
+    ///
+    /// # Errors
+    /// As [`step`](Self::step).
+    pub fn run<'s, S: Sample, X: AsRef<[S]>>(
+        &self,
+        state: &'s mut StateRef,
+        samples: impl DoubleEndedIterator<Item = X>,
+    ) -> Result<Output<'s>, StateError> {
+        state.reset(self)?;
+        if self.is_streaming() {
+            for sample in samples {
+                self.step(state, sample.as_ref())?;
+            }
+        } else {
+            return Err(StateError::NeedsWindow);
+        }
+        Ok(self.output(state))
+    }
+
+    /// Proves kernels, flash and compiler on the device: runs the artifact's own vectors from a
+    /// reset and compares the digest of all hidden states. Leaves `state` reset.
+    ///
+    /// # Errors
+    /// [`StateError::NoSelfTest`], [`StateError::SelfTest`], or as [`step`](Self::step).
+    pub fn self_test(&self, state: &mut StateRef) -> Result<(), StateError> {
+        let (test, vectors) = self.self_test.ok_or(StateError::NoSelfTest)?;
+        state.reset(self)?;
+        let mut digest = Digest::default();
+        for sample in vectors.chunks_exact((2 * self.features()).max(1)) {
+            let params = self.features.chunks_exact(FEATURE_PARAMS);
+            let values = sample.chunks_exact(2).zip(params);
+            for (x, (raw, p)) in state.words.iter_mut().zip(values) {
+                if let [lo, hi] = *raw {
+                    let raw = i16::from_le_bytes([lo, hi]) as i32;
+                    *x = FeatureParams::read(p).condition(raw);
+                }
+            }
+            self.advance(state);
+            state.digest(self, &mut digest);
+        }
+        state.reset(self)?;
+        let found = digest.value();
+        if found == test.digest {
+            Ok(())
+        } else {
+            Err(StateError::SelfTest {
+                found,
+                expected: test.digest,
+            })
+        }
+    }
+}
+
+/// `sum[i] = f(sum[i], y[i])` over sums that are stored as (low, high) halves.
+fn accumulate(sums: &mut [i16], y: &[i16], f: impl Fn(i32, i32) -> i32) {
+    for (sum, &y) in sums.chunks_exact_mut(2).zip(y) {
+        if let [lo, hi] = sum {
+            let joined = f(join(*lo, *hi), y as i32);
+            *lo = joined as i16;
+            *hi = (joined >> 16) as i16;
+        }
+    }
+}
