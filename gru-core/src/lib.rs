@@ -8,6 +8,8 @@ extern crate std;
 
 pub mod activation;
 pub mod artifact;
+#[cfg(feature = "f32")]
+pub mod float;
 pub mod input;
 pub mod kernel;
 pub mod layout;

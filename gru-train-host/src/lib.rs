@@ -1,3 +1,5 @@
 //! Trains, quantizes and exports GRU + Dense models for `gru-core`.
 pub mod dataset;
+pub mod import;
 pub mod spec;
+mod view;
