@@ -239,6 +239,13 @@ impl core::fmt::Debug for Crc32 {
     }
 }
 
+/// The CRC-32/ISO-HDLC of `bytes`.
+pub fn crc32(bytes: &[u8]) -> u32 {
+    let mut crc = Crc32::default();
+    crc.update(bytes);
+    crc.finish()
+}
+
 /// The checksum of an artifact's bytes: all but the checksum's own four.
 pub fn frame_crc(bytes: &[u8]) -> u32 {
     let mut crc = Crc32::default();

@@ -16,9 +16,12 @@ pub mod layout;
 mod load;
 mod model;
 pub mod quant;
+pub mod slot;
 mod state;
 mod step;
 mod tanh_table;
+#[cfg(feature = "update")]
+pub mod update;
 
 pub use load::{Field, LoadError, stated_len};
 pub use model::{DenseLayer, GruLayer, Layer, Model};

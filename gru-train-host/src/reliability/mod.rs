@@ -1,0 +1,9 @@
+//! Promises and how they are measured: one function per row of the reliability table.
+//!
+//! Each check here returns figures instead of asserting, so that the `reliability` command prints them and the
+//! tests compare them. Each has a negative control: the same check on a planted fault, which
+//! must be found (see the tests `power_cut`, `hostile` and `reliability`).
+
+pub mod flash;
+pub mod power_cut;
+pub mod random;
