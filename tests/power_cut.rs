@@ -77,9 +77,10 @@ fn a_cut_while_rejecting_is_harmless() {
 /// A scheme made of closures, for the planted faults.
 struct Faulty {
     boot: fn(&SmallFlash, Slots) -> Option<Running>,
-    update:
-        fn(&mut SmallFlash, Slots, Option<Running>, &[u8]) -> Result<(), UpdateError<FlashFault>>,
+    update: fn(&mut SmallFlash, Slots, Option<Running>, &[u8]) -> Updated,
 }
+
+type Updated = Result<(), UpdateError<FlashFault>>;
 
 impl Scheme<4, 128> for Faulty {
     fn boot<'a>(&self, flash: &'a SmallFlash, slots: Slots) -> Option<(Running, &'a [u8])> {
@@ -95,7 +96,7 @@ impl Scheme<4, 128> for Faulty {
         slots: Slots,
         running: Option<Running>,
         package: &[u8],
-    ) -> Result<(), UpdateError<FlashFault>> {
+    ) -> Updated {
         (self.update)(flash, slots, running, package)
     }
 }
@@ -109,7 +110,7 @@ fn product_update(
     slots: Slots,
     running: Option<Running>,
     package: &[u8],
-) -> Result<(), UpdateError<FlashFault>> {
+) -> Updated {
     Product.update(flash, slots, running, package)
 }
 
@@ -141,7 +142,7 @@ fn commit_first(
     slots: Slots,
     running: Option<Running>,
     package: &[u8],
-) -> Result<(), UpdateError<FlashFault>> {
+) -> Updated {
     let start = slots.start(running.map_or(Slot::A, |running| running.slot.other()));
     let image = slot_image(package, slots.slot_len() as usize, Status::Pending);
     let mark = image.len() - MARKS;
