@@ -16,12 +16,16 @@ pub mod layout;
 mod load;
 mod model;
 pub mod quant;
+#[cfg(any(feature = "std", test))]
+pub mod random;
 pub mod slot;
 mod state;
 mod step;
 mod tanh_table;
 #[cfg(feature = "update")]
 pub mod update;
+#[cfg(any(feature = "std", test))]
+pub mod writer;
 
 pub use load::{Field, LoadError, stated_len};
 pub use model::{DenseLayer, GruLayer, Layer, Model};

@@ -1,7 +1,7 @@
 //! The checked view of an artifact: borrowed, immutable, shared by any number of streams.
 
 use crate::activation::Activation;
-use crate::artifact::{GapPolicy, MAX_LAYERS, Readout, SelfTest};
+use crate::artifact::{DenseHeader, GapPolicy, GruHeader, MAX_LAYERS, Readout, SelfTest};
 use crate::layout::{Layout, align4};
 use heapless::Vec;
 
@@ -103,6 +103,22 @@ impl GruLayer<'_> {
         self.exponent
     }
 
+    /// Shape and variant, as the artifact has them.
+    pub fn header(&self) -> GruHeader {
+        GruHeader {
+            units: self.units,
+            activation: self.activation,
+            recurrent_activation: self.recurrent_activation,
+            exponent: self.exponent,
+            recurrent_exponent: self.recurrent_exponent,
+            nh_shift: self.nh_shift,
+            reset_after: self.reset_after,
+            go_backwards: self.go_backwards,
+            initial_state: !self.initial_state.is_empty(),
+            clip: self.clip,
+        }
+    }
+
     /// The initial state, `units` values.
     pub(crate) fn initial(&self) -> impl Iterator<Item = i16> + '_ {
         self.initial_state
@@ -134,6 +150,15 @@ impl DenseLayer<'_> {
     #[inline]
     pub fn units(&self) -> usize {
         self.units as usize
+    }
+
+    /// Shape, as the artifact has it.
+    pub fn header(&self) -> DenseHeader {
+        DenseHeader {
+            units: self.units,
+            activation: self.activation,
+            frac: self.frac,
+        }
     }
 
     /// Weights, then parameters.

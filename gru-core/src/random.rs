@@ -1,0 +1,126 @@
+//! Random models and samples for tests and benchmarks (feature `std`): a pure function of a seed.
+
+use crate::activation::Activation;
+use crate::artifact::{DenseHeader, GapPolicy, GruHeader, Readout};
+use crate::input::FeatureParams;
+use crate::layout::GATES;
+use crate::writer::{QuantDense, QuantGru, QuantLayer, QuantModel};
+use std::format;
+use std::vec::Vec;
+
+/// Steele, Lea and Flood's SplitMix64: small, and the same everywhere.
+#[derive(Debug, Clone)]
+pub struct SplitMix(pub u64);
+
+impl SplitMix {
+    /// The next 64 random bits.
+    pub fn bits(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    /// A number in `low..=high`.
+    pub fn range(&mut self, low: i64, high: i64) -> i64 {
+        low + (self.bits() % (high - low + 1) as u64) as i64
+    }
+
+    /// Raw counts of one sample.
+    pub fn sample(&mut self, features: usize) -> Vec<i16> {
+        (0..features).map(|_| self.bits() as i16).collect()
+    }
+}
+
+/// A GRU layer of plausible scales: pre-activations use their range and sometimes saturate.
+pub fn gru(rng: &mut SplitMix, input: usize, header: GruHeader) -> QuantGru {
+    let units = header.units as usize;
+    let rows = GATES * units;
+    let most = 127.min(65535 / input.max(units) as i64);
+    let weights = |rng: &mut SplitMix, n| (0..n).map(|_| rng.range(-most, most) as i8).collect();
+    // A sum of n products has a spread of about most/2 · 2^14 · √n; aim at a quarter of the range.
+    let multiplier = |rng: &mut SplitMix, n: usize| {
+        let spread = most as f64 / 2.0 * 16384.0 * (n as f64).sqrt();
+        let m = 8192.0 * 65536.0 / spread;
+        rng.range((m * 0.5) as i64 + 1, (m * 1.5) as i64 + 1)
+            .min(32767) as u16
+    };
+    QuantGru {
+        header,
+        input,
+        w: weights(rng, rows * input),
+        u: weights(rng, rows * units),
+        mw: (0..rows).map(|_| multiplier(rng, input)).collect(),
+        mu: (0..rows).map(|_| multiplier(rng, units)).collect(),
+        b: (0..4 * units)
+            .map(|_| rng.range(-4000, 4000) as i16)
+            .collect(),
+        initial_state: if header.initial_state {
+            (0..units).map(|_| rng.bits() as i16).collect()
+        } else {
+            Vec::new()
+        },
+    }
+}
+
+/// A Dense layer of plausible scales.
+pub fn dense(rng: &mut SplitMix, input: usize, header: DenseHeader) -> QuantDense {
+    let units = header.units as usize;
+    let most = 127.min(65535 / input as i64);
+    let spread = most as f64 / 2.0 * 16384.0 * (input as f64).sqrt();
+    let m = 8192.0 * 4_294_967_296.0 / spread;
+    let range = |rng: &mut SplitMix| rng.range((m * 0.5) as i64 + 1, (m * 1.5) as i64 + 1);
+    QuantDense {
+        header,
+        input,
+        w: (0..units * input)
+            .map(|_| rng.range(-most, most) as i8)
+            .collect(),
+        m: (0..units)
+            .map(|_| range(rng).min(i32::MAX as i64) as i32)
+            .collect(),
+        b: (0..units).map(|_| rng.range(-9000, 9000) as i32).collect(),
+    }
+}
+
+/// A model of GRU layers and a linear Dense layer: `features → units… → outputs`.
+pub fn model(seed: u64, features: usize, units: &[usize], outputs: usize) -> QuantModel {
+    let mut rng = SplitMix(seed);
+    let mut layers = Vec::new();
+    let mut input = features;
+    for &units in units {
+        let header = GruHeader {
+            nh_shift: rng.range(0, 2) as u8,
+            ..GruHeader::new(units as u16)
+        };
+        layers.push(QuantLayer::Gru(gru(&mut rng, input, header)));
+        input = units;
+    }
+    let header = DenseHeader {
+        units: outputs as u16,
+        activation: Activation::Linear,
+        frac: 10,
+    };
+    layers.push(QuantLayer::Dense(dense(&mut rng, input, header)));
+    QuantModel {
+        name: format!("random-{seed}"),
+        classes: Vec::new(),
+        sample_rate_mhz: 50_000,
+        input_exponent: 3,
+        gap: GapPolicy::Hold,
+        features: (0..features)
+            .map(|_| FeatureParams {
+                offset: rng.range(-1000, 1000) as i32,
+                counts_per_unit: 8192.0,
+                multiplier: rng.range(4096, 16384) as u16,
+                shift: 13,
+                pre_shift: 0,
+            })
+            .collect(),
+        limits: Vec::new(),
+        layers,
+        readout: Readout::Last,
+        warm_up_steps: 0,
+        self_test: Vec::new(),
+    }
+}

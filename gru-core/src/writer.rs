@@ -1,0 +1,528 @@
+//! Writing and taking apart artifacts (feature `std`; the host's side of [`crate::artifact`]).
+
+use crate::artifact::{
+    DenseHeader, FRAME_LEN, GapPolicy, GruHeader, Header, LayerHeader, MAGIC, Readout, SelfTest,
+    VERSION, frame_crc,
+};
+use crate::input::{FeatureParams, Limits};
+use crate::kernel::portable::UnitParams;
+use crate::layout::{GATES, Layout, ROW_PARAMS, UNIT_PARAMS, align4};
+use crate::model::{Layer, Model};
+use crate::state::{Digest, State, StateRef};
+use crate::{LoadError, StateError};
+use std::boxed::Box;
+use std::string::{String, ToString};
+use std::vec;
+use std::vec::Vec;
+
+/// A quantized model in the open, independent of any weight layout.
+#[derive(Debug, Clone, PartialEq)]
+pub struct QuantModel {
+    /// The model's name.
+    pub name: String,
+    /// Class names, one per output, or none.
+    pub classes: Vec<String>,
+    /// Sample rate in millihertz; 0 where it is unknown.
+    pub sample_rate_mhz: u32,
+    /// The standardised input's full scale is `2^input_exponent`.
+    pub input_exponent: u8,
+    /// What happens to samples that are not valid.
+    pub gap: GapPolicy,
+    /// Conditioning of every feature.
+    pub features: Vec<FeatureParams>,
+    /// Limits of every feature, or none.
+    pub limits: Vec<Limits>,
+    /// The layers in order.
+    pub layers: Vec<QuantLayer>,
+    /// Which logits are the result.
+    pub readout: Readout,
+    /// Steps after a reset until the outputs can be trusted.
+    pub warm_up_steps: u16,
+    /// Samples of the self-test in raw counts, step after step; none for no self-test.
+    pub self_test: Vec<i16>,
+}
+
+/// A quantized layer.
+#[derive(Debug, Clone, PartialEq)]
+pub enum QuantLayer {
+    /// A GRU layer.
+    Gru(QuantGru),
+    /// A Dense layer.
+    Dense(QuantDense),
+}
+
+/// A quantized GRU layer; rows in the order r, z, n, then unit.
+#[derive(Debug, Clone, PartialEq)]
+pub struct QuantGru {
+    /// Shape and variant.
+    pub header: GruHeader,
+    /// Input features `I`.
+    pub input: usize,
+    /// Input weights, `3H × I`.
+    pub w: Vec<i8>,
+    /// Recurrent weights, `3H × H`.
+    pub u: Vec<i8>,
+    /// Multipliers of the input rows, `3H`.
+    pub mw: Vec<u16>,
+    /// Multipliers of the recurrent rows, `3H`.
+    pub mu: Vec<u16>,
+    /// Biases: reset, update, candidate's input part, candidate's recurrent part; `4H`.
+    pub b: Vec<i16>,
+    /// Initial state, `H`, or empty for zeros.
+    pub initial_state: Vec<i16>,
+}
+
+/// A quantized Dense layer.
+#[derive(Debug, Clone, PartialEq)]
+pub struct QuantDense {
+    /// Shape.
+    pub header: DenseHeader,
+    /// Input features `N`.
+    pub input: usize,
+    /// Weights, `O × N`.
+    pub w: Vec<i8>,
+    /// Multipliers, `O`.
+    pub m: Vec<i32>,
+    /// Biases, `O`.
+    pub b: Vec<i32>,
+}
+
+/// Why a model could not be written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum WriteError {
+    /// A vector has another length than the dimensions call for.
+    Len {
+        /// Which one.
+        what: &'static str,
+        /// Its length.
+        found: usize,
+        /// The length needed.
+        expected: usize,
+    },
+    /// More layers than an artifact can hold.
+    TooManyLayers(usize),
+    /// A name contains a line break, or is empty.
+    Name(String),
+    /// The loader refuses the result.
+    Refused(LoadError),
+    /// The self-test could not be run.
+    SelfTest(StateError),
+}
+
+impl core::fmt::Display for WriteError {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        match self {
+            Self::Len {
+                what,
+                found,
+                expected,
+            } => write!(f, "{what} has {found} values, expected {expected}"),
+            Self::TooManyLayers(n) => {
+                let most = crate::artifact::MAX_LAYERS;
+                write!(f, "{n} layers, an artifact holds at most {most}")
+            }
+            Self::Name(name) => write!(f, "{name:?} cannot be a class name"),
+            Self::Refused(e) => write!(f, "the loader refuses the model: {e}"),
+            Self::SelfTest(e) => write!(f, "the self-test cannot run: {e}"),
+        }
+    }
+}
+
+impl core::error::Error for WriteError {}
+
+/// The longest state that the host runs, in 16-bit words: eight layers of 1024 units and more.
+pub const HOST_STATE: usize = 16384;
+
+/// A state for any model on the host, at rest.
+///
+/// # Errors
+/// [`StateError::TooSmall`] beyond [`HOST_STATE`].
+pub fn host_state(model: &Model<'_>) -> Result<Box<StateRef>, StateError> {
+    let mut state: Box<StateRef> = Box::new(State::<HOST_STATE>::unbound());
+    state.bind(model)?;
+    Ok(state)
+}
+
+/// Bytes that start at a multiple of four, as [`Model::load`] needs them.
+#[derive(Debug, Clone)]
+pub struct Aligned {
+    buffer: Vec<u8>,
+    start: usize,
+    len: usize,
+}
+
+impl Aligned {
+    /// Copies `bytes` to an aligned place.
+    pub fn new(bytes: &[u8]) -> Self {
+        let mut buffer = vec![0; bytes.len() + 3];
+        let start = buffer.as_ptr().align_offset(4).min(3);
+        buffer[start..start + bytes.len()].copy_from_slice(bytes);
+        Self {
+            buffer,
+            start,
+            len: bytes.len(),
+        }
+    }
+
+    /// The bytes.
+    pub fn as_slice(&self) -> &[u8] {
+        &self.buffer[self.start..self.start + self.len]
+    }
+}
+
+impl core::ops::Deref for Aligned {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        self.as_slice()
+    }
+}
+
+fn expect_len(what: &'static str, found: usize, expected: usize) -> Result<(), WriteError> {
+    if found == expected {
+        Ok(())
+    } else {
+        Err(WriteError::Len {
+            what,
+            found,
+            expected,
+        })
+    }
+}
+
+/// Writes the artifact of `model` with its weights in `layout`, and proves it by loading it.
+///
+/// # Errors
+/// [`WriteError`]: lengths that do not fit, or whatever [`Model::load`] refuses.
+pub fn write(model: &QuantModel, layout: Layout) -> Result<Vec<u8>, WriteError> {
+    let features = model.features.len();
+    let mut payload = Vec::new();
+    for f in &model.features {
+        payload.extend(f.to_bytes());
+    }
+    if !model.limits.is_empty() {
+        expect_len("limits", model.limits.len(), features)?;
+    }
+    for l in &model.limits {
+        payload.extend(l.to_bytes());
+    }
+    let mut layers = heapless::Vec::new();
+    let mut input = features;
+    for layer in &model.layers {
+        let header = match layer {
+            QuantLayer::Gru(g) => {
+                write_gru(g, input, layout, &mut payload)?;
+                LayerHeader::Gru(GruHeader {
+                    initial_state: !g.initial_state.is_empty(),
+                    ..g.header
+                })
+            }
+            QuantLayer::Dense(d) => {
+                write_dense(d, input, layout, &mut payload)?;
+                LayerHeader::Dense(d.header)
+            }
+        };
+        input = header.units();
+        layers
+            .push(header)
+            .map_err(|_| WriteError::TooManyLayers(model.layers.len()))?;
+    }
+    if let Some(bad) = model
+        .classes
+        .iter()
+        .find(|c| c.is_empty() || c.contains('\n'))
+    {
+        return Err(WriteError::Name(bad.clone()));
+    }
+    let steps = model.self_test.len() / features.max(1);
+    expect_len("self_test", model.self_test.len(), steps * features)?;
+    payload.extend(model.self_test.iter().flat_map(|v| v.to_le_bytes()));
+    payload.resize(align4(payload.len()), 0);
+
+    let classes = model.classes.join("\n");
+    let mut header = Header {
+        name: &model.name,
+        classes: &classes,
+        sample_rate_mhz: model.sample_rate_mhz,
+        layout,
+        features: features as u16,
+        input_exponent: model.input_exponent,
+        gap: model.gap,
+        limits: !model.limits.is_empty(),
+        layers,
+        readout: model.readout,
+        warm_up_steps: model.warm_up_steps,
+        self_test: (steps != 0).then_some(SelfTest {
+            steps: steps as u16,
+            digest: 0,
+        }),
+    };
+    let mut bytes = Aligned::new(&frame(&header, &payload));
+    if steps != 0 {
+        let digest = self_test_digest(&bytes)?;
+        header.self_test = Some(SelfTest {
+            steps: steps as u16,
+            digest,
+        });
+        bytes = Aligned::new(&frame(&header, &payload));
+    }
+    Model::load(&bytes).map_err(WriteError::Refused)?;
+    Ok(bytes.to_vec())
+}
+
+fn self_test_digest(bytes: &[u8]) -> Result<u64, WriteError> {
+    let model = Model::load(bytes).map_err(WriteError::Refused)?;
+    let mut state = host_state(&model).map_err(WriteError::SelfTest)?;
+    match model.self_test(&mut state) {
+        Ok(()) => Ok(0),
+        Err(StateError::SelfTest { found, .. }) => Ok(found),
+        Err(e) => Err(WriteError::SelfTest(e)),
+    }
+}
+
+/// Frame, header and payload; the payload's length is a multiple of four.
+fn frame(header: &Header<'_>, payload: &[u8]) -> Vec<u8> {
+    struct Push<'v>(&'v mut Vec<u8>);
+    impl postcard::ser_flavors::Flavor for Push<'_> {
+        type Output = ();
+        fn try_push(&mut self, byte: u8) -> postcard::Result<()> {
+            self.0.push(byte);
+            Ok(())
+        }
+        fn finalize(self) -> postcard::Result<()> {
+            Ok(())
+        }
+    }
+    let mut head = Vec::new();
+    // Pushing to a vector does not fail, and the schema has nothing that postcard refuses.
+    let _ = postcard::serialize_with_flavor(header, Push(&mut head));
+    let total = FRAME_LEN + align4(head.len()) + payload.len();
+    let mut bytes = Vec::with_capacity(total);
+    bytes.extend(MAGIC);
+    bytes.extend(VERSION.to_le_bytes());
+    bytes.extend(0u16.to_le_bytes());
+    bytes.extend((total as u32).to_le_bytes());
+    bytes.extend([0; 4]);
+    bytes.extend((head.len() as u32).to_le_bytes());
+    bytes.extend(&head);
+    bytes.resize(FRAME_LEN + align4(head.len()), 0);
+    bytes.extend(payload);
+    fix_crc(&mut bytes);
+    bytes
+}
+
+/// Writes the checksum that belongs to `bytes` into their frame.
+///
+/// For tools and tests; bytes too short for a frame stay as they are.
+pub fn fix_crc(bytes: &mut [u8]) {
+    let crc = frame_crc(bytes).to_le_bytes();
+    if let Some(place) = bytes.get_mut(12..16) {
+        place.copy_from_slice(&crc);
+    }
+}
+
+fn write_gru(
+    g: &QuantGru,
+    input: usize,
+    layout: Layout,
+    out: &mut Vec<u8>,
+) -> Result<(), WriteError> {
+    let units = g.header.units as usize;
+    expect_len("GRU input", g.input, input)?;
+    expect_len("w", g.w.len(), GATES * units * input)?;
+    expect_len("u", g.u.len(), GATES * units * units)?;
+    expect_len("mw", g.mw.len(), GATES * units)?;
+    expect_len("mu", g.mu.len(), GATES * units)?;
+    expect_len("b", g.b.len(), 4 * units)?;
+    if !g.initial_state.is_empty() {
+        expect_len("initial_state", g.initial_state.len(), units)?;
+    }
+    let group = layout.group();
+    for first in (0..units).step_by(group) {
+        let start = out.len();
+        for (weights, n) in [(&g.w, input), (&g.u, units)] {
+            let at = out.len();
+            out.resize(at + layout.gru_part_len(n), 0);
+            for gate in 0..GATES {
+                for unit in 0..group {
+                    for column in 0..layout.columns(n) {
+                        let place = layout.gru_weight(n, gate, unit, column);
+                        let real = first + unit < units && column < n;
+                        let row = gate * units + first + unit;
+                        let w = if real { weights[row * n + column] } else { 0 };
+                        out[at + place.byte] = place.encode(w);
+                    }
+                }
+            }
+        }
+        out.resize(start + layout.gru_weights_len(input, units), 0);
+        for unit in first..first + group {
+            let real = unit < units;
+            for m in [&g.mw, &g.mu] {
+                for gate in 0..GATES {
+                    let m = if real { m[gate * units + unit] } else { 1 };
+                    out.extend(m.to_le_bytes());
+                }
+            }
+            for kind in 0..4 {
+                let b = if real { g.b[kind * units + unit] } else { 0 };
+                out.extend(b.to_le_bytes());
+            }
+        }
+    }
+    out.extend(g.initial_state.iter().flat_map(|h| h.to_le_bytes()));
+    out.resize(align4(out.len()), 0);
+    Ok(())
+}
+
+fn write_dense(
+    d: &QuantDense,
+    input: usize,
+    layout: Layout,
+    out: &mut Vec<u8>,
+) -> Result<(), WriteError> {
+    let units = d.header.units as usize;
+    expect_len("Dense input", d.input, input)?;
+    expect_len("Dense w", d.w.len(), units * input)?;
+    expect_len("Dense m", d.m.len(), units)?;
+    expect_len("Dense b", d.b.len(), units)?;
+    let at = out.len();
+    out.resize(at + layout.dense_weights_len(input, units), 0);
+    for row in 0..layout.rows(units) {
+        for column in 0..layout.columns(input) {
+            let place = layout.dense_weight(input, row, column);
+            let real = row < units && column < input;
+            let w = if real { d.w[row * input + column] } else { 0 };
+            out[at + place.byte] = place.encode(w);
+        }
+    }
+    for row in 0..layout.rows(units) {
+        out.extend(d.m.get(row).unwrap_or(&1).to_le_bytes());
+        out.extend(d.b.get(row).unwrap_or(&0).to_le_bytes());
+    }
+    Ok(())
+}
+
+/// Takes a loaded model apart: the inverse of [`write`], whatever its layout.
+pub fn read(model: &Model<'_>) -> QuantModel {
+    let layout = model.layout();
+    let features = model
+        .features
+        .chunks_exact(crate::artifact::FEATURE_PARAMS)
+        .map(FeatureParams::read)
+        .collect();
+    let limits = model
+        .limits
+        .chunks_exact(crate::artifact::FEATURE_LIMITS)
+        .map(Limits::read)
+        .collect();
+    let layers = model
+        .layers()
+        .iter()
+        .map(|layer| match layer {
+            Layer::Gru(g) => QuantLayer::Gru(read_gru(g, layout)),
+            Layer::Dense(d) => QuantLayer::Dense(read_dense(d, layout)),
+        })
+        .collect();
+    let vectors = model.self_test.map_or(&[][..], |(_, vectors)| vectors);
+    QuantModel {
+        name: model.name().to_string(),
+        classes: model.classes().map(str::to_string).collect(),
+        sample_rate_mhz: model.sample_rate_mhz(),
+        input_exponent: model.input_exponent(),
+        gap: model.gap_policy(),
+        features,
+        limits,
+        layers,
+        readout: model.readout(),
+        warm_up_steps: model.warm_up_steps(),
+        self_test: vectors
+            .chunks_exact(2)
+            .map(|b| i16::from_le_bytes([b[0], b[1]]))
+            .collect(),
+    }
+}
+
+fn read_gru(g: &crate::GruLayer<'_>, layout: Layout) -> QuantGru {
+    let (input, units) = (g.input(), g.units());
+    let mut out = QuantGru {
+        header: g.header(),
+        input,
+        w: vec![0; GATES * units * input],
+        u: vec![0; GATES * units * units],
+        mw: vec![0; GATES * units],
+        mu: vec![0; GATES * units],
+        b: vec![0; 4 * units],
+        initial_state: g.initial().collect(),
+    };
+    let group = layout.group();
+    for (b, block) in g
+        .blocks
+        .chunks_exact(layout.gru_block_len(input, units))
+        .enumerate()
+    {
+        let w_len = layout.gru_part_len(input);
+        let params = &block[layout.gru_weights_len(input, units)..];
+        for (unit, params) in
+            (b * group..units.min((b + 1) * group)).zip(params.chunks_exact(UNIT_PARAMS))
+        {
+            for (weights, n, part) in [
+                (&mut out.w, input, &block[..w_len]),
+                (&mut out.u, units, &block[w_len..]),
+            ] {
+                for gate in 0..GATES {
+                    for column in 0..n {
+                        let place = layout.gru_weight(n, gate, unit - b * group, column);
+                        let row = gate * units + unit;
+                        weights[row * n + column] = place.decode(part[place.byte]);
+                    }
+                }
+            }
+            let p = UnitParams::read(params);
+            for gate in 0..GATES {
+                out.mw[gate * units + unit] = p.mw[gate];
+                out.mu[gate * units + unit] = p.mu[gate];
+            }
+            for kind in 0..4 {
+                out.b[kind * units + unit] = p.b[kind];
+            }
+        }
+    }
+    out
+}
+
+fn read_dense(d: &crate::DenseLayer<'_>, layout: Layout) -> QuantDense {
+    let (input, units) = (d.input(), d.units());
+    let (weights, params) = d.bytes.split_at(layout.dense_weights_len(input, units));
+    let w = (0..units)
+        .flat_map(|row| (0..input).map(move |column| (row, column)))
+        .map(|(row, column)| {
+            let place = layout.dense_weight(input, row, column);
+            place.decode(weights[place.byte])
+        })
+        .collect();
+    let rows = params.chunks_exact(ROW_PARAMS).take(units);
+    let word = |b: &[u8]| i32::from_le_bytes([b[0], b[1], b[2], b[3]]);
+    QuantDense {
+        header: d.header(),
+        input,
+        w,
+        m: rows.clone().map(|p| word(&p[..4])).collect(),
+        b: rows.map(|p| word(&p[4..])).collect(),
+    }
+}
+
+/// Runs `samples` of raw counts from a reset and returns the digest of all hidden states.
+///
+/// # Errors
+/// As [`Model::step`].
+pub fn digest_of(model: &Model<'_>, samples: &[Vec<i16>]) -> Result<u64, StateError> {
+    let mut state = host_state(model)?;
+    let mut digest = Digest::default();
+    for sample in samples {
+        model.step(&mut state, sample)?;
+        state.digest(model, &mut digest);
+    }
+    Ok(digest.value())
+}

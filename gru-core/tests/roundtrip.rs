@@ -1,0 +1,315 @@
+//! Artifacts: written, loaded, run and taken apart again, in every layout; and the step against an
+//! independent evaluation of its definition in 128-bit integers.
+#![cfg(feature = "std")]
+
+use gru_core::activation::{Activation, sigmoid, tanh};
+use gru_core::artifact::{GapPolicy, GruHeader, Readout};
+use gru_core::layout::Layout;
+use gru_core::random::{self, SplitMix};
+use gru_core::writer::{Aligned, QuantGru, QuantLayer, QuantModel, digest_of, host_state};
+use gru_core::writer::{read, write};
+use gru_core::{Digest, LoadError, Model, State, StateError};
+
+fn samples(seed: u64, features: usize, n: usize) -> Vec<Vec<i16>> {
+    let mut rng = SplitMix(seed);
+    (0..n).map(|_| rng.sample(features)).collect()
+}
+
+#[test]
+fn every_layout_gives_the_same_bits_and_reads_back() {
+    for (seed, features, units, outputs) in [
+        (1, 5, vec![32], 3),
+        (2, 1, vec![1], 1),
+        (3, 9, vec![7, 5], 6),
+        (4, 6, vec![33, 2, 9], 4),
+        (5, 67, vec![13], 2),
+        (6, 3, vec![520], 2),
+    ] {
+        let mut model = random::model(seed, features, &units, outputs);
+        model.self_test = samples(seed, features, 5).concat();
+        let samples = samples(seed, features, 100);
+        let mut digests = Vec::new();
+        for layout in Layout::ALL {
+            let bytes = Aligned::new(&write(&model, layout).unwrap());
+            let loaded = Model::load(&bytes).unwrap();
+            assert_eq!(read(&loaded), model, "{layout:?}");
+            assert_eq!(write(&read(&loaded), layout).unwrap(), *bytes);
+            host_state(&loaded).unwrap();
+            digests.push(digest_of(&loaded, &samples).unwrap());
+        }
+        assert!(digests.iter().all(|d| *d == digests[0]), "{digests:x?}");
+    }
+}
+
+/// The main variant by its definition, in i128.
+fn reference_step(g: &QuantGru, x: &[i16], h: &[i16]) -> Vec<i16> {
+    let units = g.header.units as usize;
+    let sat = |v: i128| v.clamp(-32768, 32767) as i16;
+    let part = |w: &[i8], m: &[u16], x: &[i16], row: usize| {
+        let n = x.len();
+        let acc: i128 = w[row * n..(row + 1) * n]
+            .iter()
+            .zip(x)
+            .map(|(&w, &x)| w as i128 * x as i128)
+            .sum();
+        (acc * m[row] as i128).div_euclid(65536)
+    };
+    (0..units)
+        .map(|u| {
+            let gate = |k: usize| {
+                let row = k * units + u;
+                let v = g.b[row] as i128 + part(&g.w, &g.mw, x, row) + part(&g.u, &g.mu, h, row);
+                sigmoid(sat(v)) as i128
+            };
+            let (r, z) = (gate(0), gate(1));
+            let row = 2 * units + u;
+            let nx = g.b[row] as i128 + part(&g.w, &g.mw, x, row);
+            let nh = sat(g.b[3 * units + u] as i128 + part(&g.u, &g.mu, h, row)) as i128;
+            let rnh = (r * nh).div_euclid(1 << (16 - g.header.nh_shift));
+            let n = tanh(sat(nx + rnh)) as i128;
+            sat((z * h[u] as i128 + (65536 - z) * n + 32768).div_euclid(65536))
+        })
+        .collect()
+}
+
+#[test]
+fn the_step_is_its_definition() {
+    for seed in 0..30 {
+        let mut rng = SplitMix(seed);
+        let features = rng.range(1, 20) as usize;
+        let units = rng.range(1, 40) as usize;
+        let model = random::model(seed, features, &[units], 3);
+        let QuantLayer::Gru(g) = &model.layers[0] else {
+            unreachable!()
+        };
+        let bytes = Aligned::new(&write(&model, Layout::Rows).unwrap());
+        let loaded = Model::load(&bytes).unwrap();
+        let mut state = host_state(&loaded).unwrap();
+        let mut h = vec![0i16; units];
+        for _ in 0..50 {
+            let raw = rng.sample(features);
+            let x: Vec<i16> = raw
+                .iter()
+                .zip(&model.features)
+                .map(|(&raw, f)| f.condition(raw as i32))
+                .collect();
+            loaded.step(&mut state, &raw).unwrap();
+            h = reference_step(g, &x, &h);
+            assert_eq!(state.hidden(&loaded).next().unwrap(), h, "seed {seed}");
+        }
+    }
+}
+
+/// Models that cover the options of the integer path.
+fn variants() -> Vec<(String, QuantModel)> {
+    let mut all = Vec::new();
+    for activation in [
+        Activation::Tanh,
+        Activation::Sigmoid,
+        Activation::HardSigmoid,
+        Activation::HardTanh,
+        Activation::Softsign,
+        Activation::Linear,
+        Activation::Relu,
+    ] {
+        for reset_after in [true, false] {
+            for recurrent in [
+                Activation::Sigmoid,
+                Activation::HardSigmoid,
+                Activation::Tanh,
+            ] {
+                let mut model = random::model(7, 4, &[6], 3);
+                let header = GruHeader {
+                    activation,
+                    recurrent_activation: recurrent,
+                    reset_after,
+                    exponent: if activation.is_bounded() { 0 } else { 3 },
+                    clip: if reset_after { 32767 } else { 9000 },
+                    initial_state: true,
+                    ..GruHeader::new(6)
+                };
+                model.layers[0] = QuantLayer::Gru(random::gru(&mut SplitMix(3), 4, header));
+                all.push((format!("{activation:?} {recurrent:?} {reset_after}"), model));
+            }
+        }
+    }
+    all
+}
+
+#[test]
+fn streaming_equals_the_window_for_every_variant_and_readout() {
+    for (name, mut model) in variants() {
+        for readout in [
+            Readout::Last,
+            Readout::Mean { skip: 3 },
+            Readout::Exponential { shift: 3 },
+        ] {
+            model.readout = readout;
+            let bytes = Aligned::new(&write(&model, Layout::Rows).unwrap());
+            let loaded = Model::load(&bytes).unwrap();
+            let mut a = host_state(&loaded).unwrap();
+            let mut b = host_state(&loaded).unwrap();
+            let window = samples(9, 4, 40);
+            for x in &window {
+                loaded.step(&mut a, x).unwrap();
+            }
+            let values: Vec<i16> = loaded
+                .run(&mut b, window.iter())
+                .unwrap()
+                .values()
+                .collect();
+            assert_eq!(
+                loaded.output(&a).values().collect::<Vec<_>>(),
+                values,
+                "{name}"
+            );
+            let (mut da, mut db) = (Digest::default(), Digest::default());
+            a.digest(&loaded, &mut da);
+            b.digest(&loaded, &mut db);
+            assert_eq!(da, db, "{name}");
+            assert_ne!(da, Digest::default());
+        }
+    }
+}
+
+#[test]
+fn the_mean_is_the_mean_of_the_steps() {
+    let mut model = random::model(11, 3, &[5], 4);
+    let window = samples(2, 3, 20);
+    let bytes = Aligned::new(&write(&model, Layout::Rows).unwrap());
+    let each = Model::load(&bytes).unwrap();
+    let mut state = host_state(&each).unwrap();
+    let mut sums = [0i64; 4];
+    for (t, x) in window.iter().enumerate() {
+        let out = each.step(&mut state, x).unwrap();
+        if t >= 6 {
+            for (sum, v) in sums.iter_mut().zip(out.values()) {
+                *sum += v as i64;
+            }
+        }
+    }
+    model.readout = Readout::Mean { skip: 6 };
+    let bytes = Aligned::new(&write(&model, Layout::Rows).unwrap());
+    let mean = Model::load(&bytes).unwrap();
+    let mut state = host_state(&mean).unwrap();
+    let out = mean.run(&mut state, window.iter()).unwrap();
+    let want: Vec<i16> = sums.iter().map(|s| s.div_euclid(14) as i16).collect();
+    assert_eq!(out.values().collect::<Vec<_>>(), want);
+}
+
+#[test]
+fn a_snapshot_goes_on_bit_for_bit_and_damage_is_refused() {
+    let mut model = random::model(5, 3, &[9, 4], 2);
+    model.readout = Readout::Mean { skip: 1 };
+    let bytes = Aligned::new(&write(&model, Layout::Pair).unwrap());
+    let loaded = Model::load(&bytes).unwrap();
+    let window = samples(1, 3, 60);
+    let mut plain = host_state(&loaded).unwrap();
+    let mut saved = vec![0; gru_core::StateRef::snapshot_len(&loaded)];
+    for (t, x) in window.iter().enumerate() {
+        let mut woken = State::<256>::unbound();
+        plain.snapshot(&loaded, &mut saved).unwrap();
+        woken.restore(&loaded, &saved).unwrap();
+        loaded.step(&mut plain, x).unwrap();
+        loaded.step(&mut woken, x).unwrap();
+        let (mut a, mut b) = (Digest::default(), Digest::default());
+        plain.digest(&loaded, &mut a);
+        woken.digest(&loaded, &mut b);
+        assert_eq!(a, b, "step {t}");
+        let a: Vec<i16> = loaded.output(&plain).values().collect();
+        assert_eq!(a, loaded.output(&woken).values().collect::<Vec<_>>());
+    }
+    let mut woken = State::<256>::unbound();
+    for bit in 0..saved.len() * 8 {
+        let mut damaged = saved.clone();
+        damaged[bit / 8] ^= 1 << (bit % 8);
+        assert_eq!(woken.restore(&loaded, &damaged), Err(StateError::Snapshot));
+    }
+    let other = Aligned::new(&write(&random::model(6, 3, &[9, 4], 2), Layout::Pair).unwrap());
+    let other = Model::load(&other).unwrap();
+    assert!(woken.restore(&other, &saved).is_err());
+    assert!(matches!(
+        other.step(&mut plain, &[0i16; 3]),
+        Err(StateError::ForeignModel { .. })
+    ));
+    assert!(matches!(
+        State::<8>::new(&loaded),
+        Err(StateError::TooSmall { have: 8, .. })
+    ));
+}
+
+#[test]
+fn gaps_are_counted_and_treated_as_the_artifact_says() {
+    let mut model = random::model(8, 2, &[4], 2);
+    let run = |model: &QuantModel, window: &[[Option<f32>; 2]]| {
+        let bytes = Aligned::new(&write(model, Layout::Rows).unwrap());
+        let loaded = Model::load(&bytes).unwrap();
+        let mut state = host_state(&loaded).unwrap();
+        for x in window {
+            loaded.step(&mut state, x).unwrap();
+        }
+        let h = state.hidden(&loaded).next().unwrap().to_vec();
+        (h, state.counters(), state.steps())
+    };
+    let (a, b, hole) = (
+        [Some(0.5), Some(-0.25)],
+        [Some(1.0), Some(0.125)],
+        [Some(0.7), Some(f32::NAN)],
+    );
+    model.gap = GapPolicy::Skip;
+    let (h, counters, steps) = run(&model, &[a, hole, b]);
+    assert_eq!(h, run(&model, &[a, b]).0);
+    assert_eq!(
+        (counters.invalid_values, counters.skipped_steps, steps),
+        (1, 1, 2)
+    );
+    model.gap = GapPolicy::Hold;
+    let (h, counters, steps) = run(&model, &[a, hole, b]);
+    assert_eq!(h, run(&model, &[a, [Some(0.7), Some(-0.25)], b]).0);
+    assert_eq!(
+        (counters.invalid_values, counters.skipped_steps, steps),
+        (1, 0, 3)
+    );
+    model.gap = GapPolicy::Zero;
+    let mean = model.features[1].offset as f32 / model.features[1].counts_per_unit;
+    assert_eq!(
+        run(&model, &[a, hole, b]).0,
+        run(&model, &[a, [Some(0.7), Some(mean)], b]).0
+    );
+}
+
+#[test]
+fn the_self_test_passes_and_notices_a_changed_digest() {
+    let mut model = random::model(12, 3, &[8], 2);
+    model.self_test = samples(4, 3, 12).concat();
+    let mut bytes = write(&model, Layout::Quad).unwrap();
+    let aligned = Aligned::new(&bytes);
+    let loaded = Model::load(&aligned).unwrap();
+    let mut state = host_state(&loaded).unwrap();
+    assert_eq!(loaded.self_test(&mut state), Ok(()));
+    // Another tanh input: one bit of the last vector.
+    let at = bytes.len() - 2;
+    bytes[at] ^= 0x40;
+    gru_core::writer::fix_crc(&mut bytes);
+    let aligned = Aligned::new(&bytes);
+    let loaded = Model::load(&aligned).unwrap();
+    let mut state = host_state(&loaded).unwrap();
+    assert!(matches!(
+        loaded.self_test(&mut state),
+        Err(StateError::SelfTest { .. })
+    ));
+}
+
+#[test]
+fn a_row_that_could_overflow_is_refused() {
+    let mut model = random::model(13, 600, &[4], 2);
+    let QuantLayer::Gru(g) = &mut model.layers[0] else {
+        unreachable!()
+    };
+    g.w[..600].fill(-127);
+    let refused = write(&model, Layout::Rows).unwrap_err();
+    assert_eq!(
+        refused,
+        gru_core::writer::WriteError::Refused(LoadError::Overflow { layer: 0 })
+    );
+}
