@@ -4,6 +4,8 @@
 //! tests compare them. Each has a negative control: the same check on a planted fault, which
 //! must be found (see the tests `power_cut`, `hostile` and `reliability`).
 
+pub mod blobs;
 pub mod flash;
+pub mod hostile;
 pub mod power_cut;
 pub mod random;
