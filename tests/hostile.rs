@@ -66,7 +66,7 @@ fn random_damage_ten_million() {
 
 #[test]
 fn resealed_mutations_end_in_a_typed_error_or_a_sound_run() {
-    let verdicts = resealed(&blobs(), cases(3_000), 1000, 3);
+    let verdicts = resealed(&blobs(), cases(10_000), 1000, 3);
     assert_eq!(
         (verdicts.panics, verdicts.wrong),
         (0, 0),
