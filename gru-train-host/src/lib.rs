@@ -1,6 +1,8 @@
 //! Trains, quantizes and exports GRU + Dense models for `gru-core`.
+pub mod baseline;
 pub mod dataset;
 pub mod import;
+pub mod imu;
 pub mod reliability;
 pub mod spec;
 mod view;
