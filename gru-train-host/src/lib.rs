@@ -3,6 +3,8 @@ pub mod baseline;
 pub mod dataset;
 pub mod import;
 pub mod imu;
+pub mod nn;
+pub mod optim;
 pub mod reliability;
 pub mod spec;
 mod view;

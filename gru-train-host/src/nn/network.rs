@@ -1,0 +1,714 @@
+//! A stack of layers over one chunk of a batch: forward, loss, backward.
+
+use super::dense::{self, DenseGrad, DensePack, DenseShape, DenseWork};
+use super::gemm::Rows;
+use super::gru::{self, GruGrad, GruPack, GruShape, GruWork, OutputGrad, Span};
+use super::loss::{self, Loss, Target};
+use super::simd::{Isa, Lanes, Real};
+use crate::spec::{Activation, LayerSpec, ModelSpec, Readout};
+
+/// One layer of a network.
+#[derive(Debug, Clone)]
+enum Layer {
+    Gru(GruShape, Vec<f32>),
+    Dense(DenseShape),
+}
+
+/// What a GRU hands to the layer above.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Hand {
+    /// The last state.
+    Last,
+    /// The state of every step.
+    Every,
+    /// The mean of the states from a step on: as a linear layer follows, this equals the mean of
+    /// the logits, for a fraction of the work.
+    Mean(usize),
+}
+
+/// The shape of a network, and how it is read out.
+#[derive(Debug, Clone)]
+pub struct Network {
+    layers: Vec<Layer>,
+    /// Where each layer's parameters start; one more at the end.
+    offsets: Vec<usize>,
+    readout: Readout,
+    /// Number of the last layer that hands something on, and what; layers below hand on everything.
+    hand: (usize, Hand),
+    loss: Loss,
+    isa: Isa,
+    lanes: usize,
+}
+
+/// Packed weights of all layers.
+#[derive(Debug, Clone)]
+pub struct Packs<E>(Vec<Pack<E>>);
+
+#[derive(Debug, Clone)]
+enum Pack<E> {
+    Gru(GruPack<E>),
+    Dense(DensePack<E>),
+}
+
+/// Gradients of all layers, packed.
+#[derive(Debug, Clone)]
+pub struct Grads<E>(Vec<Grad<E>>);
+
+#[derive(Debug, Clone)]
+enum Grad<E> {
+    Gru(GruGrad<E>),
+    Dense(DenseGrad<E>),
+}
+
+/// Memory for one chunk; reused for the next one.
+#[derive(Debug, Clone)]
+pub struct Work<E> {
+    /// Inputs `[step][row][I]`.
+    pub x: Vec<E>,
+    layers: Vec<LayerWork<E>>,
+    /// Logits after the read-out, `[decision][O]`; decisions are rows, or `[step][row]`.
+    pub logits: Vec<E>,
+}
+
+#[derive(Debug, Clone)]
+enum LayerWork<E> {
+    Gru {
+        work: GruWork<E>,
+        /// Gradient of what is handed on.
+        dy: Vec<E>,
+        /// The mean of the states, where that is handed on.
+        mean: Vec<E>,
+    },
+    Dense(DenseWork<E>),
+}
+
+/// What one chunk, or a batch, came to.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Tally {
+    /// Weighted sum of the losses, already divided by the batch's total weight.
+    pub loss: f64,
+    /// Right decisions.
+    pub correct: usize,
+    /// Decisions that had a target.
+    pub count: usize,
+}
+
+/// Why a model cannot be trained.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NetworkError(pub String);
+
+impl std::fmt::Display for NetworkError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for NetworkError {}
+
+impl Network {
+    /// From the layers of a model.
+    pub fn new<E: Real>(model: &ModelSpec, loss: Loss, isa: Isa) -> Result<Self, NetworkError> {
+        model.check().map_err(|e| NetworkError(e.to_string()))?;
+        let lanes = E::lanes(isa);
+        let mut layers = Vec::new();
+        let mut offsets = vec![0];
+        let mut last_gru = None;
+        for (index, layer) in model.layers.iter().enumerate() {
+            let parameters = match layer {
+                LayerSpec::Gru(g) => {
+                    if g.go_backwards {
+                        return Err(NetworkError(format!(
+                            "layer {index}: training of go_backwards is not supported"
+                        )));
+                    }
+                    last_gru = Some(index);
+                    let shape = GruShape {
+                        input: g.input,
+                        units: g.units,
+                        lanes,
+                        activation: g.activation,
+                        recurrent_activation: g.recurrent_activation,
+                        reset_after: g.reset_after,
+                        clip: g.clip,
+                        grid: false,
+                    };
+                    let parameters = shape.parameters();
+                    layers.push(Layer::Gru(shape, g.h0.clone()));
+                    parameters
+                }
+                LayerSpec::Dense(d) => {
+                    let shape = DenseShape {
+                        input: d.input,
+                        units: d.units,
+                        lanes,
+                        activation: d.activation,
+                    };
+                    let parameters = shape.parameters();
+                    layers.push(Layer::Dense(shape));
+                    parameters
+                }
+                LayerSpec::Bidirectional { .. } => {
+                    return Err(NetworkError(format!(
+                        "layer {index}: training of bidirectional layers is not supported"
+                    )));
+                }
+            };
+            offsets.push(offsets[index] + parameters);
+        }
+        let last_gru =
+            last_gru.ok_or_else(|| NetworkError("no GRU layer, expected at least one".into()))?;
+        let linear_above = layers[last_gru + 1..].iter().all(|layer| match layer {
+            Layer::Gru(..) => false,
+            Layer::Dense(d) => {
+                matches!(d.activation, Activation::Linear | Activation::Softmax)
+            }
+        });
+        let hand = match model.readout {
+            Readout::Last => Hand::Last,
+            Readout::Every => Hand::Every,
+            Readout::Mean { skip } if linear_above => Hand::Mean(skip),
+            Readout::Mean { .. } => Hand::Every,
+        };
+        Ok(Self {
+            layers,
+            offsets,
+            readout: model.readout,
+            hand: (last_gru, hand),
+            loss,
+            isa,
+            lanes,
+        })
+    }
+
+    /// Number of parameters.
+    pub fn parameters(&self) -> usize {
+        self.offsets[self.layers.len()]
+    }
+
+    /// The instruction set it was built for.
+    pub fn isa(&self) -> Isa {
+        self.isa
+    }
+
+    /// How the network is read out.
+    pub fn readout(&self) -> Readout {
+        self.readout
+    }
+
+    /// Changes the loss, for instance to evaluate without label smoothing.
+    pub fn set_loss(&mut self, loss: Loss) {
+        self.loss = loss;
+    }
+
+    /// Rounds gates and states to the grids of the integer core on the way forward.
+    pub fn set_grid(&mut self, on: bool) {
+        for layer in &mut self.layers {
+            if let Layer::Gru(s, _) = layer {
+                s.grid = on;
+            }
+        }
+    }
+
+    /// Input size.
+    pub fn input(&self) -> usize {
+        match &self.layers[0] {
+            Layer::Gru(s, _) => s.input,
+            Layer::Dense(s) => s.input,
+        }
+    }
+
+    /// Output size.
+    pub fn output(&self) -> usize {
+        match &self.layers[self.layers.len() - 1] {
+            Layer::Gru(s, _) => s.units,
+            Layer::Dense(s) => s.units,
+        }
+    }
+
+    /// For each parameter, whether it is a weight (and decays) or a bias.
+    pub fn decays(&self) -> Vec<bool> {
+        let mut decays = vec![true; self.parameters()];
+        for (layer, start) in self.layers.iter().zip(&self.offsets) {
+            let (weights, all) = match layer {
+                Layer::Gru(s, _) => (3 * s.units * (s.input + s.units), s.parameters()),
+                Layer::Dense(s) => (s.units * s.input, s.parameters()),
+            };
+            decays[start + weights..start + all].fill(false);
+        }
+        decays
+    }
+
+    /// Which matrices the parameters hold: start, rows and columns of each (biases left out).
+    pub fn matrices(&self) -> Vec<(usize, usize, usize)> {
+        let mut matrices = Vec::new();
+        for (layer, start) in self.layers.iter().zip(&self.offsets) {
+            match layer {
+                Layer::Gru(s, _) => {
+                    matrices.push((*start, 3 * s.units, s.input));
+                    matrices.push((start + 3 * s.units * s.input, 3 * s.units, s.units));
+                }
+                Layer::Dense(s) => matrices.push((*start, s.units, s.input)),
+            }
+        }
+        matrices
+    }
+
+    /// The parameters of a model of this shape, layer by layer: w, u, b_in, b_rec, or w, b.
+    pub fn flatten<E: Real>(&self, model: &ModelSpec) -> Vec<E> {
+        let mut all = Vec::with_capacity(self.parameters());
+        let mut add = |values: &[f32]| all.extend(values.iter().map(|v| E::from_f32(*v)));
+        for layer in &model.layers {
+            match layer {
+                LayerSpec::Gru(g) => [&g.w, &g.u, &g.b_in, &g.b_rec].map(|v| add(v)),
+                LayerSpec::Dense(d) => [&d.w, &d.b, &vec![], &vec![]].map(|v| add(v)),
+                LayerSpec::Bidirectional { forward: g, .. } => {
+                    [&g.w, &g.u, &g.b_in, &g.b_rec].map(|v| add(v))
+                }
+            };
+        }
+        all
+    }
+
+    /// Writes parameters back into a model of this shape.
+    pub fn write<E: Real>(&self, params: &[E], model: &mut ModelSpec) {
+        let mut rest = params.iter().map(|p| p.to_f64() as f32);
+        let mut take = |values: &mut Vec<f32>| {
+            for (to, from) in values.iter_mut().zip(&mut rest) {
+                *to = from;
+            }
+        };
+        for layer in &mut model.layers {
+            match layer {
+                LayerSpec::Gru(g) | LayerSpec::Bidirectional { forward: g, .. } => {
+                    for v in [&mut g.w, &mut g.u, &mut g.b_in, &mut g.b_rec] {
+                        take(v);
+                    }
+                }
+                LayerSpec::Dense(d) => {
+                    take(&mut d.w);
+                    take(&mut d.b);
+                }
+            }
+        }
+    }
+
+    /// Padded width of what a layer hands on.
+    fn width(&self, layer: usize) -> usize {
+        match &self.layers[layer] {
+            Layer::Gru(s, _) => s.padded(),
+            Layer::Dense(s) => s.padded(),
+        }
+    }
+
+    /// Empty packs.
+    pub fn packs<E: Real>(&self) -> Packs<E> {
+        Packs(
+            self.layers
+                .iter()
+                .map(|layer| match layer {
+                    Layer::Gru(..) => Pack::Gru(GruPack::default()),
+                    Layer::Dense(_) => Pack::Dense(DensePack::default()),
+                })
+                .collect(),
+        )
+    }
+
+    /// Packs the parameters.
+    pub fn pack<E: Real>(&self, params: &[E], packs: &mut Packs<E>) {
+        for (index, (layer, pack)) in self.layers.iter().zip(&mut packs.0).enumerate() {
+            let params = &params[self.offsets[index]..self.offsets[index + 1]];
+            let stride = if index == 0 {
+                self.input().next_multiple_of(self.lanes)
+            } else {
+                self.width(index - 1)
+            };
+            match (layer, pack) {
+                (Layer::Gru(s, h0), Pack::Gru(pack)) => {
+                    let h0: Vec<E> = h0.iter().map(|h| E::from_f32(*h)).collect();
+                    pack.fill(s, params, &h0, stride);
+                }
+                (Layer::Dense(s), Pack::Dense(pack)) => pack.fill(s, params, stride),
+                _ => {}
+            }
+        }
+    }
+
+    /// Gradients of zero.
+    pub fn grads<E: Real>(&self) -> Grads<E> {
+        Grads(
+            self.layers
+                .iter()
+                .map(|layer| match layer {
+                    Layer::Gru(s, _) => Grad::Gru(GruGrad::new(s)),
+                    Layer::Dense(s) => Grad::Dense(DenseGrad::new(s)),
+                })
+                .collect(),
+        )
+    }
+
+    /// Memory for chunks; it grows when it is used.
+    pub fn work<E: Real>(&self) -> Work<E> {
+        let layers = self
+            .layers
+            .iter()
+            .map(|layer| match layer {
+                Layer::Gru(..) => LayerWork::Gru {
+                    work: GruWork::default(),
+                    dy: Vec::new(),
+                    mean: Vec::new(),
+                },
+                Layer::Dense(_) => LayerWork::Dense(DenseWork::default()),
+            })
+            .collect();
+        Work {
+            x: Vec::new(),
+            layers,
+            logits: Vec::new(),
+        }
+    }
+
+    /// Steps that come out of layer `index` when `steps` go into the network.
+    fn steps_out(&self, index: usize, steps: usize) -> usize {
+        if index >= self.hand.0 && self.hand.1 != Hand::Every {
+            1
+        } else {
+            steps
+        }
+    }
+
+    /// Makes room for `steps × rows`.
+    pub fn resize<E: Real>(&self, work: &mut Work<E>, steps: usize, rows: usize) {
+        let size = |v: &mut Vec<E>, len: usize| {
+            if v.len() != len {
+                v.clear();
+                v.resize(len, E::ZERO);
+            }
+        };
+        size(&mut work.x, steps * rows * self.input());
+        for (index, (layer, work)) in self.layers.iter().zip(&mut work.layers).enumerate() {
+            let out = self.steps_out(index, steps) * rows;
+            match (layer, work) {
+                (Layer::Gru(s, _), LayerWork::Gru { work, dy, mean }) => {
+                    work.resize(s, steps, rows);
+                    size(dy, out * s.padded());
+                    if index == self.hand.0 && matches!(self.hand.1, Hand::Mean(_)) {
+                        size(mean, rows * s.padded());
+                    }
+                }
+                (Layer::Dense(s), LayerWork::Dense(work)) => work.resize(s, out),
+                _ => {}
+            }
+        }
+        let decisions = if self.readout == Readout::Every {
+            steps * rows
+        } else {
+            rows
+        };
+        size(&mut work.logits, decisions * self.output());
+    }
+
+    /// What layer `index` hands on.
+    fn handed<'a, E: Real>(
+        &self,
+        index: usize,
+        work: &'a LayerWork<E>,
+        span: Span<'_>,
+    ) -> Rows<'a, E> {
+        let stride = self.width(index);
+        match work {
+            LayerWork::Gru { work, mean, .. } => {
+                let data = match if index == self.hand.0 {
+                    self.hand.1
+                } else {
+                    Hand::Every
+                } {
+                    Hand::Every => &work.h[span.rows * stride..],
+                    Hand::Last => &work.h[span.steps * span.rows * stride..],
+                    Hand::Mean(_) => mean,
+                };
+                Rows {
+                    data,
+                    stride,
+                    offset: 0,
+                }
+            }
+            LayerWork::Dense(work) => Rows {
+                data: &work.y,
+                stride,
+                offset: 0,
+            },
+        }
+    }
+
+    /// Runs the chunk in `work.x` up to `work.logits`.
+    #[inline(always)]
+    pub fn forward<L: Lanes>(
+        &self,
+        l: L,
+        packs: &Packs<L::E>,
+        work: &mut Work<L::E>,
+        span: Span<'_>,
+    ) {
+        for index in 0..self.layers.len() {
+            let (below, this) = work.layers.split_at_mut(index);
+            let x = match below.last() {
+                None => Rows {
+                    data: &work.x[..],
+                    stride: self.input(),
+                    offset: 0,
+                },
+                Some(below) => self.handed(index - 1, below, span),
+            };
+            match (&self.layers[index], &packs.0[index], &mut this[0]) {
+                (Layer::Gru(s, _), Pack::Gru(pack), LayerWork::Gru { work, mean, .. }) => {
+                    gru::forward(l, s, pack, x, work, span, None);
+                    if let (true, Hand::Mean(skip)) = (index == self.hand.0, self.hand.1) {
+                        mean_states(l, s.padded(), &work.h, mean, span, skip);
+                    }
+                }
+                (Layer::Dense(s), Pack::Dense(pack), LayerWork::Dense(work)) => {
+                    let rows = self.steps_out(index, span.steps) * span.rows;
+                    dense::forward(l, s, pack, x, work, rows);
+                }
+                _ => {}
+            }
+        }
+        self.read_out(work, span);
+    }
+
+    /// From the outputs of the last layer to the logits of the decisions.
+    fn read_out<E: Real>(&self, work: &mut Work<E>, span: Span<'_>) {
+        let last = self.layers.len() - 1;
+        let from = self.handed(last, &work.layers[last], span);
+        let outputs = self.output();
+        let averaged = matches!(self.readout, Readout::Mean { .. });
+        for (decision, to) in work.logits.chunks_exact_mut(outputs).enumerate() {
+            match self.readout {
+                Readout::Mean { skip } if averaged && self.hand.1 == Hand::Every => {
+                    to.fill(E::ZERO);
+                    let mut count = E::ZERO;
+                    for step in (0..span.steps).filter(|s| span.counts(*s, decision, skip)) {
+                        count += E::ONE;
+                        let row = from.row(step * span.rows + decision, outputs);
+                        for (to, from) in to.iter_mut().zip(row) {
+                            *to += *from;
+                        }
+                    }
+                    for to in to {
+                        *to = *to / count;
+                    }
+                }
+                _ => to.copy_from_slice(from.row(decision, outputs)),
+            }
+        }
+    }
+
+    /// Loss of the chunk's logits, and the gradient of the last layer's outputs into its `dy`.
+    ///
+    /// `target(decision)` is the target with its share of the batch's loss; decisions are rows, or
+    /// `step·rows + row` where every step decides.
+    pub fn loss<'t, E: Real>(
+        &self,
+        work: &mut Work<E>,
+        span: Span<'_>,
+        target: impl Fn(usize) -> Option<(Target<'t>, f64)>,
+    ) -> Tally {
+        let outputs = self.output();
+        let last = self.layers.len() - 1;
+        let width = self.width(last);
+        let dy = match &mut work.layers[last] {
+            LayerWork::Gru { dy, .. } => dy,
+            LayerWork::Dense(work) => &mut work.dy,
+        };
+        dy.fill(E::ZERO);
+        let mut tally = Tally::default();
+        let mut buffer = vec![E::ZERO; outputs];
+        let spread_mean =
+            matches!(self.readout, Readout::Mean { .. }) && self.hand.1 == Hand::Every;
+        for (decision, logits) in work.logits.chunks_exact(outputs).enumerate() {
+            let Some((target, share)) = target(decision) else {
+                continue;
+            };
+            let (loss, correct) =
+                loss::row(self.loss, logits, target, E::from_f64(share), &mut buffer);
+            tally.loss += loss.to_f64() * share;
+            tally.correct += usize::from(correct);
+            tally.count += 1;
+            match self.readout {
+                Readout::Mean { skip } if spread_mean => {
+                    let steps = (0..span.steps).filter(|s| span.counts(*s, decision, skip));
+                    let share = E::ONE / E::from_f64(steps.clone().count() as f64);
+                    for step in steps {
+                        let to = &mut dy[(step * span.rows + decision) * width..][..outputs];
+                        for (to, from) in to.iter_mut().zip(&buffer) {
+                            *to = *from * share;
+                        }
+                    }
+                }
+                _ => dy[decision * width..][..outputs].copy_from_slice(&buffer),
+            }
+        }
+        tally
+    }
+
+    /// Gradients of all weights, from the last layer's `dy`.
+    #[inline(always)]
+    pub fn backward<L: Lanes>(
+        &self,
+        l: L,
+        packs: &Packs<L::E>,
+        work: &mut Work<L::E>,
+        grads: &mut Grads<L::E>,
+        span: Span<'_>,
+    ) {
+        for index in (0..self.layers.len()).rev() {
+            let (below, this) = work.layers.split_at_mut(index);
+            let (x, mut dx_to) = match below.last_mut() {
+                None => (
+                    Rows {
+                        data: &work.x[..],
+                        stride: self.input(),
+                        offset: 0,
+                    },
+                    None,
+                ),
+                Some(below) => {
+                    let stride = self.width(index - 1);
+                    // The rows handed on, and the place for their gradient, are different fields.
+                    let (data, dy): (&[L::E], &mut Vec<L::E>) = match below {
+                        LayerWork::Gru { work, mean, dy } => {
+                            let hand = if index - 1 == self.hand.0 {
+                                self.hand.1
+                            } else {
+                                Hand::Every
+                            };
+                            let data = match hand {
+                                Hand::Every => &work.h[span.rows * stride..],
+                                Hand::Last => &work.h[span.steps * span.rows * stride..],
+                                Hand::Mean(_) => &mean[..],
+                            };
+                            (data, dy)
+                        }
+                        LayerWork::Dense(work) => (&work.y, &mut work.dy),
+                    };
+                    (
+                        Rows {
+                            data,
+                            stride,
+                            offset: 0,
+                        },
+                        Some((&mut dy[..], stride)),
+                    )
+                }
+            };
+            let rows = self.steps_out(index, span.steps) * span.rows;
+            match (
+                &self.layers[index],
+                &packs.0[index],
+                &mut this[0],
+                &mut grads.0[index],
+            ) {
+                (
+                    Layer::Gru(s, _),
+                    Pack::Gru(pack),
+                    LayerWork::Gru { work, dy, .. },
+                    Grad::Gru(grad),
+                ) => {
+                    let hand = if index == self.hand.0 {
+                        self.hand.1
+                    } else {
+                        Hand::Every
+                    };
+                    let dy = match hand {
+                        Hand::Last => OutputGrad::Last(&dy[..]),
+                        Hand::Every => OutputGrad::Every(&dy[..]),
+                        Hand::Mean(skip) => {
+                            for (row, dy) in dy.chunks_exact_mut(s.padded()).enumerate() {
+                                let count = (0..span.steps)
+                                    .filter(|step| span.counts(*step, row, skip))
+                                    .count();
+                                let share = L::E::ONE / L::E::from_f64(count as f64);
+                                for d in dy {
+                                    *d *= share;
+                                }
+                            }
+                            OutputGrad::Mean(&dy[..], skip)
+                        }
+                    };
+                    gru::backward(l, s, pack, x, work, grad, span, dy, dx_to.take());
+                }
+                (Layer::Dense(s), Pack::Dense(pack), LayerWork::Dense(work), Grad::Dense(grad)) => {
+                    dense::backward(l, s, pack, x, work, grad, rows, dx_to.take())
+                }
+                _ => {}
+            }
+        }
+    }
+}
+
+/// Mean of the states that count, per row.
+#[inline(always)]
+fn mean_states<L: Lanes>(
+    l: L,
+    hp: usize,
+    h: &[L::E],
+    mean: &mut [L::E],
+    span: Span<'_>,
+    skip: usize,
+) {
+    mean.fill(L::E::ZERO);
+    for step in 0..span.steps {
+        let h = h[(step + 1) * span.rows * hp..].chunks_exact(hp);
+        for (row, (to, from)) in mean.chunks_exact_mut(hp).zip(h).enumerate() {
+            if span.counts(step, row, skip) {
+                for (to, from) in to.chunks_exact_mut(L::N).zip(from.chunks_exact(L::N)) {
+                    l.store(to, l.add(l.load(to), l.load(from)));
+                }
+            }
+        }
+    }
+    for (row, to) in mean.chunks_exact_mut(hp).enumerate() {
+        let count = (0..span.steps)
+            .filter(|step| span.counts(*step, row, skip))
+            .count();
+        let share = L::E::ONE / L::E::from_f64(count as f64);
+        for to in to {
+            *to *= share;
+        }
+    }
+}
+
+impl<E: Real> Grads<E> {
+    /// Sets everything to zero.
+    pub fn clear(&mut self) {
+        for grad in &mut self.0 {
+            match grad {
+                Grad::Gru(g) => g.clear(),
+                Grad::Dense(g) => g.clear(),
+            }
+        }
+    }
+
+    /// Adds the gradients of another chunk.
+    pub fn add(&mut self, other: &Self) {
+        for (to, from) in self.0.iter_mut().zip(&other.0) {
+            match (to, from) {
+                (Grad::Gru(to), Grad::Gru(from)) => to.add(from),
+                (Grad::Dense(to), Grad::Dense(from)) => to.add(from),
+                _ => {}
+            }
+        }
+    }
+
+    /// Writes the gradients in the order of the parameters.
+    pub fn unpack(&self, network: &Network, out: &mut [E]) {
+        for (index, (layer, grad)) in network.layers.iter().zip(&self.0).enumerate() {
+            let out = &mut out[network.offsets[index]..network.offsets[index + 1]];
+            match (layer, grad) {
+                (Layer::Gru(s, _), Grad::Gru(g)) => g.unpack(s, out),
+                (Layer::Dense(s), Grad::Dense(g)) => g.unpack(s, out),
+                _ => {}
+            }
+        }
+    }
+}

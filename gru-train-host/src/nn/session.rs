@@ -1,0 +1,458 @@
+//! Batches over threads: data-parallel in fixed chunks, the same bits for any number of threads.
+//!
+//! A batch is cut into chunks by a rule that knows only its size. Whichever thread takes a chunk
+//! computes the same numbers, and the chunks' gradients are added in their order.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError, RwLock};
+
+use super::data::Sequences;
+use super::gru::Span;
+use super::network::{Grads, Network, Packs, Tally, Work};
+use super::simd::{Kernel, Lanes, Real};
+use crate::spec::Readout;
+
+/// Changes a sequence `[steps][features]` in place before it is used; for augmentation. Gets the
+/// number of the batch's round, the index of the sequence, its valid steps, and the values.
+pub type Change<'a> = dyn Fn(u64, usize, usize, &mut [f32]) + Sync + 'a;
+
+/// Largest number of rows that are worked on together.
+const CHUNK_ROWS: usize = 16;
+
+/// Batches of one network over a set of sequences, with worker threads that wait for them.
+pub struct Session<'s, E: Real> {
+    shared: &'s Shared<'s, E>,
+    gradient: Vec<E>,
+    sum: Grads<E>,
+}
+
+struct Shared<'s, E: Real> {
+    network: &'s Network,
+    sets: &'s [Sequences<'s>],
+    class_weights: &'s [f32],
+    task: RwLock<Task>,
+    packs: RwLock<Packs<E>>,
+    chunks: Vec<Mutex<Chunk<E>>>,
+    /// The main thread's memory.
+    work: Mutex<(Work<E>, Scratch)>,
+    next: AtomicUsize,
+    state: Mutex<Progress>,
+    wake: Condvar,
+    done: Condvar,
+    change: Option<&'s Change<'s>>,
+}
+
+#[derive(Default)]
+struct Progress {
+    round: u64,
+    finished: usize,
+    quit: bool,
+}
+
+#[derive(Clone, Default)]
+struct Task {
+    set: usize,
+    indices: Vec<usize>,
+    steps: usize,
+    chunks: usize,
+    /// 1 / total weight of the batch.
+    share: f64,
+    train: bool,
+    /// Which augmentation to use; `None` for none.
+    round: Option<u64>,
+}
+
+struct Chunk<E> {
+    grads: Grads<E>,
+    tally: Tally,
+    logits: Vec<E>,
+}
+
+#[derive(Default)]
+struct Scratch {
+    values: Vec<f32>,
+    lengths: Vec<usize>,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // A poisoned lock means that another thread has panicked; its panic is reported by the scope.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// What a session works on.
+pub struct Setup<'s> {
+    /// The network.
+    pub network: &'s Network,
+    /// Sets of sequences; a batch names one of them.
+    pub sets: &'s [Sequences<'s>],
+    /// Weight of each class in the loss; empty for ones.
+    pub class_weights: &'s [f32],
+    /// Number of threads, the caller's included.
+    pub threads: usize,
+    /// Augmentation of the sequences of batches that name a round.
+    pub change: Option<&'s Change<'s>>,
+}
+
+impl Setup<'_> {
+    /// Starts the worker threads, runs `f`, and stops them.
+    pub fn run<E: Real, R>(&self, f: impl FnOnce(&mut Session<'_, E>) -> R) -> R {
+        let network = self.network;
+        let shared = Shared {
+            network,
+            sets: self.sets,
+            class_weights: self.class_weights,
+            task: RwLock::default(),
+            packs: RwLock::new(network.packs()),
+            chunks: Vec::new(),
+            work: Mutex::new((network.work(), Scratch::default())),
+            next: AtomicUsize::new(0),
+            state: Mutex::default(),
+            wake: Condvar::new(),
+            done: Condvar::new(),
+            change: self.change,
+        };
+        self.scope(shared, f)
+    }
+
+    fn scope<'s, E: Real, R>(
+        &self,
+        mut shared: Shared<'s, E>,
+        f: impl FnOnce(&mut Session<'_, E>) -> R,
+    ) -> R {
+        // Enough chunks for any batch of a usual size; larger batches are cut into larger chunks.
+        shared.chunks = (0..MAX_CHUNKS)
+            .map(|_| {
+                Mutex::new(Chunk {
+                    grads: self.network.grads(),
+                    tally: Tally::default(),
+                    logits: Vec::new(),
+                })
+            })
+            .collect();
+        let shared = &shared;
+        std::thread::scope(|scope| {
+            for _ in 1..self.threads.max(1) {
+                scope.spawn(move || worker(shared));
+            }
+            let mut session = Session {
+                shared,
+                gradient: vec![E::ZERO; self.network.parameters()],
+                sum: self.network.grads(),
+            };
+            // Workers must stop even when `f` panics, or the scope would wait for ever.
+            struct Quit<'a, 's, E: Real>(&'a Shared<'s, E>);
+            impl<E: Real> Drop for Quit<'_, '_, E> {
+                fn drop(&mut self) {
+                    lock(&self.0.state).quit = true;
+                    self.0.wake.notify_all();
+                }
+            }
+            let _quit = Quit(shared);
+            f(&mut session)
+        })
+    }
+}
+
+/// Largest number of chunks of a batch.
+const MAX_CHUNKS: usize = 16;
+
+/// Rows of chunk `index` of `chunks`.
+fn rows_of(total: usize, chunks: usize, index: usize) -> std::ops::Range<usize> {
+    let (small, extra) = (total / chunks, total % chunks);
+    let start = index * small + index.min(extra);
+    start..start + small + usize::from(index < extra)
+}
+
+/// Number of chunks; depends on the size of the batch alone.
+fn chunks_of(rows: usize) -> usize {
+    let chunks = rows.div_ceil(CHUNK_ROWS);
+    let even = if chunks > 1 {
+        chunks.next_multiple_of(2)
+    } else {
+        1
+    };
+    even.clamp(1, MAX_CHUNKS.min(rows.max(1)))
+}
+
+fn worker<E: Real>(shared: &Shared<'_, E>) {
+    let mut memory = (shared.network.work(), Scratch::default());
+    let mut seen = 0;
+    loop {
+        {
+            let mut state = lock(&shared.state);
+            while state.round == seen && !state.quit {
+                state = shared
+                    .wake
+                    .wait(state)
+                    .unwrap_or_else(PoisonError::into_inner);
+            }
+            if state.quit {
+                return;
+            }
+            seen = state.round;
+        }
+        take_chunks(shared, &mut memory);
+    }
+}
+
+fn take_chunks<E: Real>(shared: &Shared<'_, E>, memory: &mut (Work<E>, Scratch)) {
+    let task = shared.task.read().unwrap_or_else(PoisonError::into_inner);
+    let packs = shared.packs.read().unwrap_or_else(PoisonError::into_inner);
+    let mut finished = 0;
+    loop {
+        let index = shared.next.fetch_add(1, Ordering::Relaxed);
+        if index >= task.chunks {
+            break;
+        }
+        let mut chunk = lock(&shared.chunks[index]);
+        let rows = rows_of(task.indices.len(), task.chunks, index);
+        run_chunk(
+            shared,
+            &task,
+            &packs,
+            &mut chunk,
+            memory,
+            &task.indices[rows],
+        );
+        finished += 1;
+    }
+    drop((task, packs));
+    if finished > 0 {
+        lock(&shared.state).finished += finished;
+        shared.done.notify_one();
+    }
+}
+
+struct Pass<'a, E: Real> {
+    shared: &'a Shared<'a, E>,
+    task: &'a Task,
+    packs: &'a Packs<E>,
+    chunk: &'a mut Chunk<E>,
+    work: &'a mut Work<E>,
+    span: Span<'a>,
+    indices: &'a [usize],
+}
+
+impl<E: Real> Kernel<E> for Pass<'_, E> {
+    #[inline(always)]
+    fn run<L: Lanes<E = E>>(self, l: L) {
+        let network = self.shared.network;
+        network.forward(l, self.packs, self.work, self.span);
+        let set = &self.shared.sets[self.task.set];
+        let outputs = network.output();
+        let every = network.readout() == Readout::Every;
+        let rows = self.span.rows;
+        self.chunk.tally = network.loss(self.work, self.span, |decision| {
+            let (step, row) = if every {
+                (decision / rows, decision % rows)
+            } else {
+                (0, decision)
+            };
+            if step >= self.span.length(row) {
+                return None;
+            }
+            let index = self.indices[row];
+            let target = set.target(index, step, outputs)?;
+            let weight = weight_of(set, self.shared.class_weights, index, &target);
+            Some((target, weight * self.task.share))
+        });
+        self.chunk.logits.clear();
+        if self.task.train {
+            self.chunk.grads.clear();
+            network.backward(l, self.packs, self.work, &mut self.chunk.grads, self.span);
+        } else {
+            self.chunk.logits.extend_from_slice(&self.work.logits);
+        }
+    }
+}
+
+fn weight_of(
+    set: &Sequences<'_>,
+    class_weights: &[f32],
+    index: usize,
+    target: &super::loss::Target<'_>,
+) -> f64 {
+    let class = match target {
+        super::loss::Target::Class(c) => class_weights.get(*c).copied().unwrap_or(1.0),
+        super::loss::Target::Values(_) => 1.0,
+    };
+    f64::from(set.weight(index)) * f64::from(class)
+}
+
+fn run_chunk<E: Real>(
+    shared: &Shared<'_, E>,
+    task: &Task,
+    packs: &Packs<E>,
+    chunk: &mut Chunk<E>,
+    (work, scratch): &mut (Work<E>, Scratch),
+    indices: &[usize],
+) {
+    let set = &shared.sets[task.set];
+    let (steps, rows, features) = (task.steps, indices.len(), set.features);
+    shared.network.resize(work, steps, rows);
+    scratch.lengths.clear();
+    for (row, index) in indices.iter().enumerate() {
+        let length = set.length(*index).min(steps);
+        scratch.lengths.push(length);
+        set.read(*index, steps, &mut scratch.values);
+        if let (Some(change), Some(round)) = (shared.change, task.round) {
+            change(round, *index, length, &mut scratch.values);
+        }
+        for (step, values) in scratch.values.chunks_exact(features).enumerate() {
+            let to = &mut work.x[(step * rows + row) * features..][..features];
+            for (to, from) in to.iter_mut().zip(values) {
+                *to = E::from_f32(*from);
+            }
+        }
+    }
+    let even = scratch.lengths.iter().all(|l| *l == steps);
+    let lengths = if even {
+        None
+    } else {
+        Some(&scratch.lengths[..])
+    };
+    let span = Span {
+        steps,
+        rows,
+        lengths,
+        reversed: false,
+    };
+    E::run(
+        shared.network.isa(),
+        Pass {
+            shared,
+            task,
+            packs,
+            chunk,
+            work,
+            span,
+            indices,
+        },
+    );
+}
+
+impl<E: Real> Session<'_, E> {
+    /// The weights to use from now on.
+    pub fn set_weights(&mut self, params: &[E]) {
+        let mut packs = self
+            .shared
+            .packs
+            .write()
+            .unwrap_or_else(PoisonError::into_inner);
+        self.shared.network.pack(params, &mut packs);
+    }
+
+    /// Mean loss and its gradient ([`gradient`](Self::gradient)) of one batch: sequences
+    /// `indices` of set `set`. `round` chooses the augmentation.
+    pub fn batch(&mut self, set: usize, indices: &[usize], round: Option<u64>) -> Tally {
+        let tally = self.go(set, indices, true, round);
+        let chunks = chunks_of(indices.len());
+        {
+            let first = lock(&self.shared.chunks[0]);
+            self.sum.clone_from(&first.grads);
+        }
+        for chunk in &self.shared.chunks[1..chunks] {
+            self.sum.add(&lock(chunk).grads);
+        }
+        self.sum.unpack(self.shared.network, &mut self.gradient);
+        tally
+    }
+
+    /// The gradient of the last batch, in the order of the parameters.
+    pub fn gradient(&mut self) -> &mut [E] {
+        &mut self.gradient
+    }
+
+    /// Mean loss of sequences `indices` of set `set`, and their logits: `[sequence][O]`, or, with
+    /// a decision at every step, `[chunk][step][row][O]` through `each(sequence, step, logits)`.
+    pub fn predict(
+        &mut self,
+        set: usize,
+        indices: &[usize],
+        mut each: impl FnMut(usize, usize, &[E]),
+    ) -> Tally {
+        let mut total = Tally::default();
+        let mut weight = 0.0;
+        let outputs = self.shared.network.output();
+        for batch in indices.chunks(4 * CHUNK_ROWS) {
+            let tally = self.go(set, batch, false, None);
+            let share = self
+                .shared
+                .task
+                .read()
+                .unwrap_or_else(PoisonError::into_inner)
+                .share;
+            if share > 0.0 {
+                total.loss += tally.loss / share;
+                weight += 1.0 / share;
+            }
+            total.correct += tally.correct;
+            total.count += tally.count;
+            let chunks = chunks_of(batch.len());
+            for index in 0..chunks {
+                let rows = &batch[rows_of(batch.len(), chunks, index)];
+                let chunk = lock(&self.shared.chunks[index]);
+                for (decision, logits) in chunk.logits.chunks_exact(outputs).enumerate() {
+                    each(rows[decision % rows.len()], decision / rows.len(), logits);
+                }
+            }
+        }
+        if weight > 0.0 {
+            total.loss /= weight;
+        }
+        total
+    }
+
+    fn go(&mut self, set: usize, indices: &[usize], train: bool, round: Option<u64>) -> Tally {
+        let shared = self.shared;
+        let sequences = &shared.sets[set];
+        let outputs = shared.network.output();
+        let every = shared.network.readout() == Readout::Every;
+        let mut steps = 0;
+        let mut weight = 0.0;
+        for index in indices {
+            let length = sequences.length(*index);
+            steps = steps.max(length);
+            for step in 0..if every { length } else { 1 } {
+                if let Some(target) = sequences.target(*index, step, outputs) {
+                    weight += weight_of(sequences, shared.class_weights, *index, &target);
+                }
+            }
+        }
+        let chunks = chunks_of(indices.len());
+        {
+            let mut task = shared.task.write().unwrap_or_else(PoisonError::into_inner);
+            task.set = set;
+            task.indices.clear();
+            task.indices.extend_from_slice(indices);
+            task.steps = steps;
+            task.chunks = chunks;
+            task.share = if weight > 0.0 { 1.0 / weight } else { 0.0 };
+            task.train = train;
+            task.round = round;
+            // Both counters start anew while nobody can look at the task.
+            shared.next.store(0, Ordering::Relaxed);
+            let mut state = lock(&shared.state);
+            state.round += 1;
+            state.finished = 0;
+        }
+        shared.wake.notify_all();
+        take_chunks(shared, &mut lock(&shared.work));
+        let mut state = lock(&shared.state);
+        while state.finished < chunks {
+            state = shared
+                .done
+                .wait(state)
+                .unwrap_or_else(PoisonError::into_inner);
+        }
+        drop(state);
+        let mut total = Tally::default();
+        for chunk in &shared.chunks[..chunks] {
+            let tally = lock(chunk).tally;
+            total.loss += tally.loss;
+            total.correct += tally.correct;
+            total.count += tally.count;
+        }
+        total
+    }
+}

@@ -1,0 +1,308 @@
+//! Losses, gradients and Adam steps against Keras and PyTorch in float64.
+//!
+//! `gradients_adam.json`: nine networks with every gradient and the parameters after 1, 2 and 10
+//! steps of both Adams, with and without clipping. `GRU_ORACLES` names another folder.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use gru_train_host::nn::data::Sequences;
+use gru_train_host::nn::data::{Inputs, Labels};
+use gru_train_host::nn::loss::Loss;
+use gru_train_host::nn::network::Network;
+use gru_train_host::nn::session::{Session, Setup};
+use gru_train_host::nn::simd::{Isa, Real};
+use gru_train_host::optim::{Adam, AdamConfig, Convention, clip_norm};
+use gru_train_host::spec::{Activation, DenseSpec, GruSpec, LayerSpec, ModelSpec, Readout};
+use serde::Deserialize;
+
+#[derive(Deserialize)]
+struct File {
+    cases: Vec<Case>,
+}
+
+#[derive(Deserialize)]
+struct Tensor {
+    data: Vec<f64>,
+}
+
+type Tensors = BTreeMap<String, Tensor>;
+
+#[derive(Deserialize)]
+struct Config {
+    features: usize,
+    units: usize,
+    classes: usize,
+    time_steps: usize,
+    layers: usize,
+    reset_after: bool,
+    activation: String,
+    recurrent_activation: String,
+    per_step_loss: bool,
+}
+
+#[derive(Deserialize)]
+struct Case {
+    name: String,
+    config: Config,
+    lengths: Option<Vec<usize>>,
+    weights: Tensors,
+    input: Tensor,
+    labels: Tensor,
+    logits: Tensor,
+    loss: f64,
+    global_grad_norm: f64,
+    gradients: Tensors,
+    adam: Vec<AdamRun>,
+}
+
+#[derive(Deserialize)]
+struct AdamRun {
+    optimizer: String,
+    lr: f64,
+    beta1: f64,
+    beta2: f64,
+    epsilon: f64,
+    clip_norm: Option<f64>,
+    loss_before_each_step: Vec<f64>,
+    parameters_after_step: BTreeMap<String, Tensors>,
+}
+
+fn cases() -> Vec<Case> {
+    let folder = std::env::var_os("GRU_ORACLES").map_or_else(
+        || PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("data/oracles"),
+        PathBuf::from,
+    );
+    let path = folder.join("gradients_adam.json");
+    let text = std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+    let file: File = serde_json::from_str(&text).expect("the file has the documented fields");
+    file.cases
+}
+
+/// Keras columns z, r, h of a `rows × 3U` matrix to our rows r, z, n of `3U × rows`.
+fn rows_rzn(columns: &[f64], units: usize) -> Vec<f64> {
+    let rows = columns.len() / (3 * units);
+    let mut out = Vec::with_capacity(columns.len());
+    for gate in [1, 0, 2] {
+        for unit in 0..units {
+            for row in 0..rows {
+                out.push(columns[row * 3 * units + gate * units + unit]);
+            }
+        }
+    }
+    out
+}
+
+/// All parameters of a case in our order, in f64. `gradient` keeps a missing bias row at zero.
+fn flat(c: &Config, tensors: &Tensors) -> Vec<f64> {
+    let mut out = Vec::new();
+    for layer in 0..c.layers {
+        let get = |name: &str| &tensors[&format!("gru{layer}.{name}")].data;
+        out.extend(rows_rzn(get("kernel"), c.units));
+        out.extend(rows_rzn(get("recurrent_kernel"), c.units));
+        let bias = get("bias");
+        let u3 = 3 * c.units;
+        out.extend(rows_rzn(&bias[..u3], c.units));
+        match bias.get(u3..2 * u3) {
+            Some(rec) => out.extend(rows_rzn(rec, c.units)),
+            None => out.extend(vec![0.0; u3]),
+        }
+    }
+    let kernel = &tensors["dense.kernel"].data;
+    for o in 0..c.classes {
+        out.extend((0..c.units).map(|u| kernel[u * c.classes + o]));
+    }
+    out.extend(&tensors["dense.bias"].data);
+    out
+}
+
+fn model(c: &Config) -> ModelSpec {
+    let mut layers = Vec::new();
+    for layer in 0..c.layers {
+        let mut gru = GruSpec::zeros(if layer == 0 { c.features } else { c.units }, c.units);
+        gru.reset_after = c.reset_after;
+        gru.activation = Activation::from_name(&c.activation).expect("a known activation");
+        gru.recurrent_activation =
+            Activation::from_name(&c.recurrent_activation).expect("a known activation");
+        layers.push(LayerSpec::Gru(gru));
+    }
+    layers.push(LayerSpec::Dense(DenseSpec::zeros(c.units, c.classes)));
+    ModelSpec {
+        layers,
+        readout: if c.per_step_loss {
+            Readout::Every
+        } else {
+            Readout::Last
+        },
+        ..ModelSpec::default()
+    }
+}
+
+/// Largest difference over largest magnitude: the relative error of a tensor.
+fn relative(found: &[f64], expected: &[f64]) -> f64 {
+    assert_eq!(found.len(), expected.len());
+    let scale = expected.iter().fold(0.0_f64, |a, b| a.max(b.abs()));
+    let worst = found
+        .iter()
+        .zip(expected)
+        .fold(0.0_f64, |a, (x, y)| a.max((x - y).abs()));
+    assert!(found.iter().all(|x| x.is_finite()));
+    worst / scale.max(1e-12)
+}
+
+/// Every tensor of a flat vector by itself.
+fn worst_tensor(c: &Config, found: &[f64], expected: &[f64]) -> f64 {
+    let mut worst = 0.0_f64;
+    let mut start = 0;
+    let mut part = |len: usize| {
+        let range = start..start + len;
+        start += len;
+        if expected[range.clone()].iter().any(|x| *x != 0.0) {
+            worst = worst.max(relative(&found[range.clone()], &expected[range]));
+        }
+    };
+    for layer in 0..c.layers {
+        let input = if layer == 0 { c.features } else { c.units };
+        part(3 * c.units * input);
+        part(3 * c.units * c.units);
+        part(3 * c.units);
+        part(3 * c.units);
+    }
+    part(c.classes * c.units);
+    part(c.classes);
+    worst
+}
+
+fn all_f64<E: Real>(values: &[E]) -> Vec<f64> {
+    values.iter().map(|v| v.to_f64()).collect()
+}
+
+fn check<E: Real>(isa: Isa, tolerance: f64) {
+    for case in cases() {
+        let c = &case.config;
+        let name = format!("{} ({})", case.name, isa.name());
+        let model = model(c);
+        let loss = Loss::Softmax {
+            label_smoothing: 0.0,
+        };
+        let network = Network::new::<E>(&model, loss, isa).expect("a valid network");
+        // Weights are f32 values, written as their shortest decimals.
+        let start: Vec<f64> = flat(c, &case.weights)
+            .iter()
+            .map(|w| f64::from(*w as f32))
+            .collect();
+        assert_eq!(network.parameters(), start.len());
+        let x: Vec<f32> = case.input.data.iter().map(|v| *v as f32).collect();
+        let labels: Vec<i32> = case.labels.data.iter().map(|v| *v as i32).collect();
+        let count = x.len() / (c.features * c.time_steps);
+        let set = Sequences {
+            inputs: Inputs::F32(&x),
+            features: c.features,
+            count,
+            steps: c.time_steps,
+            starts: None,
+            lengths: case.lengths.as_deref(),
+            labels: if c.per_step_loss {
+                Labels::PerStep(&labels)
+            } else {
+                Labels::PerSequence(&labels)
+            },
+            weights: None,
+        };
+        set.check(c.classes).expect("a sound set");
+        let indices: Vec<usize> = (0..count).collect();
+        let sets = [set];
+        let setup = Setup {
+            network: &network,
+            sets: &sets,
+            class_weights: &[],
+            threads: 1,
+            change: None,
+        };
+        setup.run(|session: &mut Session<'_, E>| {
+            let params: Vec<E> = start.iter().map(|p| E::from_f64(*p)).collect();
+            session.set_weights(&params);
+            let tally = session.batch(0, &indices, None);
+            assert!(
+                (tally.loss - case.loss).abs() <= tolerance * case.loss,
+                "{name}: loss {}, expected {}",
+                tally.loss,
+                case.loss
+            );
+            let gradient = all_f64(session.gradient());
+            let expected = flat(c, &case.gradients);
+            let error = worst_tensor(c, &gradient, &expected);
+            assert!(error <= tolerance, "{name}: gradient off by {error:e}");
+            let norm = gru_train_host::optim::norm(session.gradient());
+            assert!(
+                (norm - case.global_grad_norm).abs() <= tolerance * norm,
+                "{name}: norm {norm}"
+            );
+            let mut logits = vec![0.0; case.logits.data.len()];
+            session.predict(0, &indices, |sequence, step, values| {
+                let row = if c.per_step_loss {
+                    sequence * c.time_steps + step
+                } else {
+                    sequence
+                };
+                for (to, from) in logits[row * c.classes..].iter_mut().zip(values) {
+                    *to = from.to_f64();
+                }
+            });
+            let error = relative(&logits, &case.logits.data);
+            assert!(error <= tolerance, "{name}: logits off by {error:e}");
+
+            for run in &case.adam {
+                let convention = match run.optimizer.as_str() {
+                    "keras" => Convention::Keras,
+                    "torch" => Convention::Torch,
+                    other => panic!("unknown optimizer {other}"),
+                };
+                let config = AdamConfig {
+                    beta1: run.beta1,
+                    beta2: run.beta2,
+                    epsilon: Some(run.epsilon),
+                    convention,
+                    weight_decay: 0.0,
+                };
+                let mut params: Vec<E> = start.iter().map(|p| E::from_f64(*p)).collect();
+                let mut adam = Adam::new(params.len());
+                let decays = network.decays();
+                let what = format!("{name}, {} clip {:?}", run.optimizer, run.clip_norm);
+                for step in 1..=10 {
+                    session.set_weights(&params);
+                    let tally = session.batch(0, &indices, None);
+                    let want = run.loss_before_each_step[step - 1];
+                    assert!(
+                        (tally.loss - want).abs() <= tolerance * want,
+                        "{what}: loss before step {step} is {}, expected {want}",
+                        tally.loss
+                    );
+                    let gradient = session.gradient();
+                    if let Some(clip) = run.clip_norm {
+                        clip_norm(gradient, clip, convention);
+                    }
+                    adam.update(&config, run.lr, &mut params, gradient, &decays);
+                    if let Some(after) = run.parameters_after_step.get(&step.to_string()) {
+                        let error = worst_tensor(c, &all_f64(&params), &flat(c, after));
+                        assert!(error <= tolerance, "{what}: step {step} off by {error:e}");
+                    }
+                }
+            }
+        });
+    }
+}
+
+#[test]
+fn gradients_and_adam_agree_in_f64() {
+    for isa in Isa::all() {
+        check::<f64>(isa, 1e-9);
+    }
+}
+
+#[test]
+fn gradients_and_adam_agree_in_f32() {
+    for isa in Isa::all() {
+        check::<f32>(isa, 1e-5);
+    }
+}
