@@ -19,6 +19,7 @@ pub mod quant;
 #[cfg(any(feature = "std", test))]
 pub mod random;
 pub mod slot;
+pub mod softmax;
 mod state;
 mod step;
 mod tanh_table;

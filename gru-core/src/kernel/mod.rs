@@ -27,8 +27,15 @@ pub trait Kernel {
     fn dense(layer: &DenseLayer<'_>, x: &[i16], out: &mut [i16]);
 }
 
+#[cfg(gru_kernel_absent)]
+compile_error!("the kernel that `--cfg gru_kernel` asks for does not run on this target");
+
+// One line per kernel; `build.rs` chooses.
+#[cfg(gru_active = "portable")]
+use portable::Portable as Chosen;
+
 /// The kernel that this build uses for its own layout.
-pub type Active = portable::Portable;
+pub type Active = Chosen;
 
 /// The name of the kernel that this build uses.
 pub const ACTIVE: &str = Active::NAME;

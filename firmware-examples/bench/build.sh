@@ -1,0 +1,28 @@
+#!/usr/bin/env bash
+# build.sh CORE WORKLOAD OUT.elf: builds the measured program.
+# CORE: m0plus m3 m4 m7 m33 m55. WORKLOAD: w1 ... w5, with a suffix -f32 or -int4 where it exists.
+set -euo pipefail
+fail() { echo "build.sh: $1" >&2; exit 2; }
+[ $# -eq 3 ] || fail "usage: build.sh CORE WORKLOAD OUT.elf"
+core=$1 workload=$2
+case $core in
+    m0plus) target=thumbv6m-none-eabi cpu="" ;;
+    m3) target=thumbv7m-none-eabi cpu="" ;;
+    m4) target=thumbv7em-none-eabihf cpu="" ;;
+    m7) target=thumbv7em-none-eabihf cpu=cortex-m7 ;;
+    m33) target=thumbv8m.main-none-eabihf cpu=cortex-m33 ;;
+    m55) target=thumbv8m.main-none-eabihf cpu=cortex-m55 ;;
+    *) fail "unknown core '$core'" ;;
+esac
+case $workload in
+    w[1-5]) ;;
+    *) fail "unknown workload '$workload'" ;;
+esac
+mkdir -p "$(dirname "$3")"
+out=$(cd "$(dirname "$3")" && pwd)/$(basename "$3")
+cd "$(dirname "$0")"
+export GRU_BENCH_CORE=$core GRU_BENCH_WORKLOAD=$workload
+export RUSTFLAGS="${cpu:+-C target-cpu=$cpu} ${GRU_BENCH_RUSTFLAGS:-}"
+target_dir=${CARGO_TARGET_DIR:-$PWD/target}
+CARGO_TARGET_DIR=$target_dir cargo build -q --release --bin step --target "$target"
+cp "$target_dir/$target/release/step" "$out"

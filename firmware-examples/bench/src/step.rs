@@ -1,0 +1,80 @@
+//! One time step of a workload per call of `gru_bench_step`, from raw counts to the outputs.
+//!
+//! Nothing but that function is meant to be measured. It ends with 0 through semihosting.
+#![no_std]
+#![no_main]
+
+use core::hint::black_box;
+use cortex_m_rt::entry;
+use gru_core::softmax::softmax_q15;
+use gru_core::{Model, State};
+use semihosting::process;
+
+include!(concat!(env!("OUT_DIR"), "/workload.rs"));
+
+/// Keeps the artifact at a multiple of four.
+#[repr(C, align(4))]
+struct Artifact<B: ?Sized>(B);
+
+static ARTIFACT: &Artifact<[u8]> =
+    &Artifact(*include_bytes!(concat!(env!("OUT_DIR"), "/model.bin")));
+
+/// What one stream needs.
+struct Stream {
+    state: State<STATE>,
+    sample: [i16; FEATURES],
+    outputs: [u16; OUTPUTS],
+}
+
+/// One time step: raw counts to probabilities in Q15, or to the logits' bits without a softmax.
+// SAFETY: the name is this program's own.
+#[unsafe(no_mangle)]
+#[inline(never)]
+fn gru_bench_step(model: &Model<'_>, stream: &mut Stream) -> bool {
+    let Ok(out) = model.step(&mut stream.state, &stream.sample) else {
+        return false;
+    };
+    if SOFTMAX {
+        softmax_q15(out.values(), out.frac(), &mut stream.outputs);
+    } else {
+        for (place, y) in stream.outputs.iter_mut().zip(out.values()) {
+            *place = y as u16;
+        }
+    }
+    true
+}
+
+#[entry]
+fn main() -> ! {
+    let Ok(model) = Model::load(&ARTIFACT.0) else {
+        process::exit(2);
+    };
+    let Ok(state) = State::new(&model) else {
+        process::exit(3);
+    };
+    let mut stream = Stream {
+        state,
+        sample: [0; FEATURES],
+        outputs: [0; OUTPUTS],
+    };
+    let mut seed = 1u32;
+    let mut sum = 0u32;
+    for _ in 0..8 {
+        for x in &mut stream.sample {
+            seed = seed.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            *x = (seed >> 18) as i16 - 8192;
+        }
+        if !gru_bench_step(black_box(&model), black_box(&mut stream)) {
+            process::exit(4);
+        }
+        sum = stream.outputs.iter().map(|&p| p as u32).sum();
+    }
+    // Eight steps must have left a trace: probabilities add up to one.
+    let near_one = (32700..=32836).contains(&sum);
+    process::exit(if SOFTMAX && !near_one { 5 } else { 0 });
+}
+
+#[panic_handler]
+fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
+    process::exit(101)
+}
