@@ -206,6 +206,7 @@ impl GruHeader {
 }
 
 /// A running CRC-32/ISO-HDLC (the one of zip and Ethernet).
+#[derive(Clone)]
 pub struct Crc32(crc::Digest<'static, u32, CrcTable>);
 
 #[cfg(feature = "std")]

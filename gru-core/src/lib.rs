@@ -25,6 +25,7 @@ mod step;
 mod tanh_table;
 #[cfg(feature = "update")]
 pub mod update;
+mod verify;
 #[cfg(any(feature = "std", test))]
 pub mod writer;
 
@@ -32,3 +33,4 @@ pub use load::{Field, LoadError, stated_len};
 pub use model::{DenseLayer, GruLayer, Layer, Model};
 pub use state::{Counters, Digest, State, StateBuf, StateError, StateRef};
 pub use step::Output;
+pub use verify::Verify;
