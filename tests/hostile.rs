@@ -1,7 +1,8 @@
 //! Rows 1 to 5: damaged and malicious artifacts; each check with a planted fault that it has to find.
 
+use gru_core::writer::{Aligned, host_state};
 use gru_core::{LoadError, Model};
-use gru_train_host::reliability::blobs::{Aligned, LongState, references};
+use gru_train_host::reliability::blobs::references;
 use gru_train_host::reliability::hostile::{
     bit_flips, dimension_grid, exercise, lengths, load, random_damage, resealed, versions,
 };
@@ -20,13 +21,12 @@ fn blobs() -> Vec<Vec<u8>> {
 
 #[test]
 fn references_load_and_pass_their_self_test() {
-    let mut state = Box::new(LongState::unbound());
     for (name, blob) in references() {
         let bytes = Aligned::new(&blob);
         let model = Model::load(&bytes).unwrap_or_else(|e| panic!("{name}: {e}"));
-        let first = exercise(&bytes, 1000, &mut state).expect(name);
-        assert_eq!(first, exercise(&bytes, 1000, &mut state).expect(name));
-        state.bind(&model).expect(name);
+        let first = exercise(&bytes, 1000).expect(name);
+        assert_eq!(first, exercise(&bytes, 1000).expect(name));
+        let mut state = host_state(&model).expect(name);
         let test = model.self_test(&mut state);
         assert_eq!(test.is_ok(), name == "rows", "{name}: {test:?}");
     }
@@ -66,7 +66,7 @@ fn random_damage_ten_million() {
 
 #[test]
 fn resealed_mutations_end_in_a_typed_error_or_a_sound_run() {
-    let verdicts = resealed(&blobs(), cases(10_000), 1000, 3);
+    let verdicts = resealed(&blobs(), cases(3_000), 1000, 3);
     assert_eq!(
         (verdicts.panics, verdicts.wrong),
         (0, 0),

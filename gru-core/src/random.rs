@@ -26,6 +26,25 @@ impl SplitMix {
         low + (self.bits() % (high - low + 1) as u64) as i64
     }
 
+    /// A number in `0..n`; `n` is at least 1.
+    pub fn below(&mut self, n: usize) -> usize {
+        (self.bits() % n as u64) as usize
+    }
+
+    /// A number in `0.0..1.0`.
+    pub fn unit(&mut self) -> f64 {
+        (self.bits() >> 11) as f64 / (1u64 << 53) as f64
+    }
+
+    /// Random bytes.
+    pub fn fill(&mut self, bytes: &mut [u8]) {
+        for chunk in bytes.chunks_mut(8) {
+            for (byte, random) in chunk.iter_mut().zip(self.bits().to_le_bytes()) {
+                *byte = random;
+            }
+        }
+    }
+
     /// Raw counts of one sample.
     pub fn sample(&mut self, features: usize) -> Vec<i16> {
         (0..features).map(|_| self.bits() as i16).collect()

@@ -179,6 +179,12 @@ impl core::ops::Deref for Aligned {
     }
 }
 
+impl core::ops::DerefMut for Aligned {
+    fn deref_mut(&mut self) -> &mut [u8] {
+        &mut self.buffer[self.start..self.start + self.len]
+    }
+}
+
 fn expect_len(what: &'static str, found: usize, expected: usize) -> Result<(), WriteError> {
     if found == expected {
         Ok(())

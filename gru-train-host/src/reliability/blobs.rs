@@ -1,62 +1,15 @@
-//! Reference artifacts with random numbers, built from the format's description alone.
-//!
-//! The exporter is not used, so that what it writes and what the loader reads are checked from outside.
+//! Reference artifacts, and putting frames together that the exporter would refuse to write.
 
 use gru_core::activation::Activation;
 use gru_core::artifact::{
-    DenseHeader, FRAME_LEN, GapPolicy, GruHeader, Header, LayerHeader, MAGIC, Readout, SelfTest,
-    VERSION, frame_crc,
+    DenseHeader, FRAME_LEN, GapPolicy, GruHeader, Header, LayerHeader, MAGIC, Readout, VERSION,
 };
 use gru_core::input::{FeatureParams, Limits};
-use gru_core::layout::{GATES, Layout, align4};
-use gru_core::{Model, State, StateError};
+use gru_core::layout::{Layout, align4};
+use gru_core::random::{self, SplitMix};
+use gru_core::writer::{QuantLayer, QuantModel, fix_crc, write};
 
-use super::random::Random;
-
-/// Words of a state that is long enough for every model of the checks.
-pub const STATE_WORDS: usize = 16 * 1024;
-
-/// A state of [`STATE_WORDS`] words.
-pub type LongState = State<STATE_WORDS>;
-
-/// Bytes that start at a multiple of four, as flash does.
-#[derive(Debug)]
-pub struct Aligned {
-    memory: Vec<u8>,
-    start: usize,
-    len: usize,
-}
-
-impl Aligned {
-    /// A copy of `bytes`.
-    #[must_use]
-    pub fn new(bytes: &[u8]) -> Self {
-        let mut memory = vec![0; bytes.len() + 3];
-        let start = memory.as_ptr().align_offset(4).min(3);
-        memory[start..start + bytes.len()].copy_from_slice(bytes);
-        Self {
-            memory,
-            start,
-            len: bytes.len(),
-        }
-    }
-}
-
-impl std::ops::Deref for Aligned {
-    type Target = [u8];
-
-    fn deref(&self) -> &[u8] {
-        &self.memory[self.start..self.start + self.len]
-    }
-}
-
-impl std::ops::DerefMut for Aligned {
-    fn deref_mut(&mut self) -> &mut [u8] {
-        &mut self.memory[self.start..self.start + self.len]
-    }
-}
-
-/// Frame, header and payload joined, with the right lengths and checksum.
+/// Frame, header and payload joined, with the right lengths and checksum, whatever they say.
 ///
 /// # Panics
 /// When the header cannot be serialized, which `postcard` does not do with memory at hand.
@@ -80,10 +33,7 @@ pub fn reseal(bytes: &mut [u8]) {
     if let Some(total) = bytes.get_mut(8..12) {
         total.copy_from_slice(&len);
     }
-    let crc = frame_crc(bytes).to_le_bytes();
-    if let Some(stored) = bytes.get_mut(12..16) {
-        stored.copy_from_slice(&crc);
-    }
+    fix_crc(bytes);
 }
 
 /// Offset of the payload of an artifact.
@@ -100,165 +50,51 @@ pub fn header(bytes: &[u8]) -> Option<Header<'_>> {
     postcard::from_bytes(bytes.get(FRAME_LEN..FRAME_LEN.checked_add(len)?)?).ok()
 }
 
-/// A canonical payload of random numbers for `header`, whose dimensions may be nonsense.
+/// A model of random numbers with the dimensions and options of `header`; dimensions of at least 1.
 #[must_use]
-pub fn random_payload(header: &Header<'_>, random: &mut Random) -> Vec<u8> {
-    let mut payload = Vec::new();
+pub fn fill(header: &Header<'_>, rng: &mut SplitMix) -> QuantModel {
     let features = usize::from(header.features);
-    for _ in 0..features {
-        payload.extend(
-            FeatureParams {
-                offset: random.below(2001) as i32 - 1000,
-                counts_per_unit: 1.0 + random.below(4096) as f32,
-                multiplier: 1 + random.below(32767) as u16,
-                shift: 8 + random.below(8) as u8,
-                pre_shift: random.below(2) as u8,
-            }
-            .to_bytes(),
-        );
-    }
-    if header.limits {
-        for _ in 0..features {
-            let low = -20_000 - random.below(12_000) as i32;
-            let high = 20_000 + random.below(12_000) as i32;
-            payload.extend(Limits { low, high }.to_bytes());
-        }
-    }
+    let mut layers = Vec::new();
     let mut input = features;
     for layer in &header.layers {
-        match layer {
-            LayerHeader::Gru(gru) => random_gru(&mut payload, header.layout, input, gru, random),
-            LayerHeader::Dense(dense) => {
-                random_dense(&mut payload, header.layout, input, dense, random);
-            }
-        }
+        layers.push(match layer {
+            LayerHeader::Gru(gru) => QuantLayer::Gru(random::gru(rng, input, *gru)),
+            LayerHeader::Dense(dense) => QuantLayer::Dense(random::dense(rng, input, *dense)),
+        });
         input = layer.units();
     }
-    for _ in 0..header.self_test.map_or(0, |test| usize::from(test.steps)) * features {
-        let count = random.below(40_000) as i32 - 20_000;
-        payload.extend((count as i16).to_le_bytes());
+    let steps = header.self_test.map_or(0, |test| usize::from(test.steps));
+    QuantModel {
+        name: header.name.into(),
+        classes: header
+            .classes
+            .split('\n')
+            .filter(|name| !name.is_empty())
+            .map(Into::into)
+            .collect(),
+        sample_rate_mhz: header.sample_rate_mhz,
+        input_exponent: header.input_exponent,
+        gap: header.gap,
+        features: (0..features)
+            .map(|_| FeatureParams {
+                offset: rng.range(-1000, 1000) as i32,
+                counts_per_unit: rng.range(1, 4096) as f32,
+                multiplier: rng.range(4096, 16384) as u16,
+                shift: rng.range(11, 15) as u8,
+                pre_shift: rng.range(0, 1) as u8,
+            })
+            .collect(),
+        limits: (0..if header.limits { features } else { 0 })
+            .map(|_| Limits {
+                low: -rng.range(20_000, 32_000) as i32,
+                high: rng.range(20_000, 32_000) as i32,
+            })
+            .collect(),
+        layers,
+        readout: header.readout,
+        warm_up_steps: header.warm_up_steps,
+        self_test: (0..steps * features).map(|_| rng.bits() as i16).collect(),
     }
-    payload.resize(align4(payload.len()), 0);
-    payload
-}
-
-fn random_gru(
-    payload: &mut Vec<u8>,
-    layout: Layout,
-    input: usize,
-    gru: &GruHeader,
-    random: &mut Random,
-) {
-    let units = usize::from(gru.units);
-    let group = layout.group();
-    for block in 0..units.div_ceil(group) {
-        let here = (units - block * group).min(group);
-        let mut weights = vec![0; layout.gru_weights_len(input, units)];
-        let (w, u) = weights.split_at_mut(layout.gru_part_len(input));
-        for (part, columns) in [(w, input), (u, units)] {
-            for gate in 0..GATES {
-                for unit in 0..group {
-                    for column in 0..layout.columns(columns) {
-                        let place = layout.gru_weight(columns, gate, unit, column);
-                        let used = unit < here && column < columns;
-                        let weight = if used { random_weight(random) } else { 0 };
-                        part[place.byte] = place.encode(weight);
-                    }
-                }
-            }
-        }
-        payload.extend(weights);
-        for unit in 0..group {
-            for _ in 0..6 {
-                let multiplier = if unit < here {
-                    1 + random.below(1 << (6 + random.clone().below(10))) as u16
-                } else {
-                    1
-                };
-                payload.extend(multiplier.min(32767).to_le_bytes());
-            }
-            for _ in 0..4 {
-                let bias = if unit < here {
-                    random.below(16_001) as i16 - 8000
-                } else {
-                    0
-                };
-                payload.extend(bias.to_le_bytes());
-            }
-        }
-    }
-    if gru.initial_state {
-        for _ in 0..units {
-            payload.extend((random.next_u64() as i16).to_le_bytes());
-        }
-        payload.resize(align4(payload.len()), 0);
-    }
-}
-
-fn random_dense(
-    payload: &mut Vec<u8>,
-    layout: Layout,
-    input: usize,
-    dense: &DenseHeader,
-    random: &mut Random,
-) {
-    let units = usize::from(dense.units);
-    let mut weights = vec![0; layout.dense_weights_len(input, units)];
-    for row in 0..layout.rows(units) {
-        for column in 0..layout.columns(input) {
-            let place = layout.dense_weight(input, row, column);
-            let used = row < units && column < input;
-            let weight = if used { random_weight(random) } else { 0 };
-            weights[place.byte] = place.encode(weight);
-        }
-    }
-    payload.extend(weights);
-    for row in 0..layout.rows(units) {
-        let (multiplier, bias) = if row < units {
-            (
-                1 + random.below(1 << 28) as i32,
-                random.below(1 << 16) as i32 - (1 << 15),
-            )
-        } else {
-            (1, 0)
-        };
-        payload.extend(multiplier.to_le_bytes());
-        payload.extend(bias.to_le_bytes());
-    }
-}
-
-/// -127..=127, the ends more often than chance has it.
-fn random_weight(random: &mut Random) -> i8 {
-    match random.below(16) {
-        0 => 127,
-        1 => -127,
-        _ => (random.below(255) as i32 - 127) as i8,
-    }
-}
-
-/// An artifact of random numbers; if the header asks for a self-test, with its right digest.
-#[must_use]
-pub fn build(header: &Header<'_>, seed: u64) -> Vec<u8> {
-    let payload = random_payload(header, &mut Random::new(seed));
-    let bytes = assemble(header, &payload);
-    let Some(test) = header.self_test else {
-        return bytes;
-    };
-    let aligned = Aligned::new(&bytes);
-    let found = Model::load(&aligned).ok().and_then(|model| {
-        let mut state = Box::new(LongState::unbound());
-        state.bind(&model).ok()?;
-        match model.self_test(&mut state) {
-            Err(StateError::SelfTest { found, .. }) => Some(found),
-            _ => None,
-        }
-    });
-    let mut header = header.clone();
-    header.self_test = Some(SelfTest {
-        digest: found.unwrap_or(test.digest),
-        ..test
-    });
-    assemble(&header, &payload)
 }
 
 /// A header of the given layers with nothing special about it.
@@ -297,11 +133,14 @@ pub fn dense(units: u16) -> LayerHeader {
 }
 
 /// The four reference artifacts, by name: together they use every option of the format.
+///
+/// # Panics
+/// When the exporter refuses one of them.
 #[must_use]
 pub fn references() -> Vec<(&'static str, Vec<u8>)> {
     let rows = Header {
         classes: "rest\nwalk\nrun\nknock",
-        self_test: Some(SelfTest {
+        self_test: Some(gru_core::artifact::SelfTest {
             steps: 7,
             digest: 0,
         }),
@@ -339,6 +178,11 @@ pub fn references() -> Vec<(&'static str, Vec<u8>)> {
         exponent: 3,
         ..GruHeader::new(4)
     };
+    let sigmoid = DenseHeader {
+        units: 2,
+        activation: Activation::Sigmoid,
+        frac: 0,
+    };
     let variants = Header {
         name: "variants",
         ..plain_header(
@@ -347,18 +191,21 @@ pub fn references() -> Vec<(&'static str, Vec<u8>)> {
             &[
                 LayerHeader::Gru(variant),
                 LayerHeader::Gru(relu),
-                LayerHeader::Dense(DenseHeader {
-                    units: 2,
-                    activation: Activation::Sigmoid,
-                    frac: 0,
-                }),
+                LayerHeader::Dense(sigmoid),
             ],
         )
     };
-    vec![
-        ("rows", build(&rows, 1)),
-        ("pair", build(&pair, 2)),
-        ("quad", build(&quad, 3)),
-        ("variants", build(&variants, 4)),
+    [
+        ("rows", rows),
+        ("pair", pair),
+        ("quad", quad),
+        ("variants", variants),
     ]
+    .into_iter()
+    .zip(1..)
+    .map(|((name, header), seed)| {
+        let model = fill(&header, &mut SplitMix(seed));
+        (name, write(&model, header.layout).expect("a sound model"))
+    })
+    .collect()
 }

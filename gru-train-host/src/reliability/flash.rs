@@ -8,8 +8,7 @@ use embedded_storage::nor_flash::{
     ErrorType, NorFlash, NorFlashError, NorFlashErrorKind, ReadNorFlash, check_erase, check_read,
     check_write,
 };
-
-use super::random::Random;
+use gru_core::random::SplitMix;
 
 /// What a cut leaves in the word being written or the page being erased.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -174,7 +173,7 @@ impl<const WORD: usize, const PAGE: usize> MockFlash<WORD, PAGE> {
             Torn::New => old.copy_from_slice(new),
             Torn::Zeros => old.fill(0),
             Torn::Ones => old.fill(0xFF),
-            Torn::Random => Random::new(seed).fill(old),
+            Torn::Random => SplitMix(seed).fill(old),
             Torn::Ascending => old[..part].copy_from_slice(&new[..part]),
             Torn::Descending => old[unit - part..].copy_from_slice(&new[unit - part..]),
         }

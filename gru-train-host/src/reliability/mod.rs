@@ -8,4 +8,3 @@ pub mod blobs;
 pub mod flash;
 pub mod hostile;
 pub mod power_cut;
-pub mod random;

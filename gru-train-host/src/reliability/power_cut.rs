@@ -6,11 +6,11 @@ use std::collections::HashSet;
 use std::hash::{DefaultHasher, Hash, Hasher};
 
 use gru_core::artifact::crc32;
+use gru_core::random::SplitMix;
 use gru_core::slot::{Gate, MARKS, Record, Running, Slot, Status, UNIT, select};
 use gru_core::update::{Slots, Update, UpdateError, confirm, reject};
 
 use super::flash::{FlashFault, MockFlash};
-use super::random::Random;
 
 /// Words of 4 bytes as on nRF52 and ESP32, pages as small as the marks allow.
 pub type SmallFlash = MockFlash<4, 128>;
@@ -227,7 +227,7 @@ impl<const WORD: usize, const PAGE: usize> Stage<WORD, PAGE> {
     /// When the slots do not fit the flash, which would be a fault of this function.
     #[must_use]
     pub fn new(artifact_len: usize, before: Before, seed: u64) -> Self {
-        let mut random = Random::new(seed);
+        let mut random = SplitMix(seed);
         let mut artifact = || {
             let mut bytes = vec![0; artifact_len];
             random.fill(&mut bytes);
