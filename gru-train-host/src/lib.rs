@@ -1,5 +1,6 @@
 //! Trains, quantizes and exports GRU + Dense models for `gru-core`.
 pub mod baseline;
+pub mod cli;
 pub mod dataset;
 pub mod import;
 pub mod imu;

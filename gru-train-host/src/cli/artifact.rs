@@ -1,0 +1,333 @@
+//! `gru inspect`, `gru summary`, and what other commands need of an artifact on disk.
+//!
+//! Beside `model.gru`, which is all that a device needs, training leaves `model.float.json`: the
+//! float model and the names that the artifact has no room for. It is found by its name and
+//! recognised by the artifact's checksum.
+
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use gru_core::artifact::{MAX_LEN, VERSION};
+use gru_core::writer::{self, Aligned, QuantModel};
+use gru_core::{Layer, Model, State};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+
+use super::console::{Console, Failure, grouped, write_file};
+use crate::spec::ModelSpec;
+
+#[derive(Debug, Args)]
+pub(crate) struct InspectArgs {
+    /// The artifact.
+    model: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct SummaryArgs {
+    /// The artifact.
+    model: PathBuf,
+}
+
+/// What training leaves beside an artifact.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Companion {
+    /// CRC-32 of the artifact that belongs to it.
+    pub(crate) artifact_crc32: String,
+    /// Name of the data set.
+    pub(crate) data: String,
+    /// Names of the features.
+    pub(crate) features: Vec<String>,
+    /// Steps of the windows that it was trained on, and from one to the next; 0 for whole sequences.
+    pub(crate) window_steps: usize,
+    pub(crate) hop_steps: usize,
+    /// Subjects or recordings that training never saw.
+    pub(crate) held_out: Vec<String>,
+    /// The float model.
+    pub(crate) model: ModelSpec,
+}
+
+/// An artifact that was read from disk and found sound.
+#[derive(Debug)]
+pub(crate) struct Loaded {
+    pub(crate) path: PathBuf,
+    bytes: Aligned,
+    parts: QuantModel,
+    pub(crate) companion: Option<Companion>,
+}
+
+/// Where the companion of an artifact lies.
+pub(crate) fn companion_path(artifact: &Path) -> PathBuf {
+    artifact.with_extension("float.json")
+}
+
+/// Writes an artifact and its companion.
+#[allow(dead_code, reason = "used by the training commands")]
+pub(crate) fn save(path: &Path, bytes: &[u8], companion: &Companion) -> Result<(), Failure> {
+    let text = serde_json::to_string(companion).map_err(|e| Failure::file(path, e))?;
+    write_file(path, bytes)?;
+    write_file(&companion_path(path), text.as_bytes())
+}
+
+impl Loaded {
+    /// Reads and checks an artifact, and its companion where there is one.
+    pub(crate) fn open(path: &Path) -> Result<Self, Failure> {
+        let meta = std::fs::metadata(path).map_err(|e| Failure::file(path, e))?;
+        if meta.is_dir() {
+            return Err(Failure::file(path, "a folder, expected an artifact"));
+        }
+        if meta.len() > u64::from(MAX_LEN) {
+            let what = format!("{} bytes, an artifact has at most {MAX_LEN}", meta.len());
+            return Err(Failure::file(path, what));
+        }
+        let bytes = std::fs::read(path).map_err(|e| Failure::file(path, e))?;
+        let bytes = Aligned::new(&bytes);
+        let (parts, tag) = match Model::load(&bytes) {
+            Ok(model) => (writer::read(&model), model.tag()),
+            Err(e) => return Err(Failure::file(path, e)),
+        };
+        let mut companion = None;
+        let beside = companion_path(path);
+        if let Ok(text) = std::fs::read(&beside) {
+            let read: Companion = serde_json::from_slice(&text)
+                .map_err(|e| Failure::file(&beside, format!("not a float model: {e}")))?;
+            read.model.check().map_err(|e| Failure::file(&beside, e))?;
+            // One of another artifact is as good as none.
+            if read.artifact_crc32 == format!("{tag:08x}")
+                && read.model.input() == parts.features.len()
+            {
+                companion = Some(read);
+            }
+        }
+        Ok(Self {
+            path: path.to_owned(),
+            bytes,
+            parts,
+            companion,
+        })
+    }
+
+    /// The model; it was loaded once, so it can be loaded again.
+    pub(crate) fn model(&self) -> Result<Model<'_>, Failure> {
+        Model::load(&self.bytes).map_err(|e| Failure::file(&self.path, e))
+    }
+
+    pub(crate) fn features(&self) -> usize {
+        self.parts.features.len()
+    }
+
+    pub(crate) fn counts_per_unit(&self) -> Vec<f32> {
+        (self.parts.features.iter())
+            .map(|f| f.counts_per_unit)
+            .collect()
+    }
+
+    pub(crate) fn classes(&self) -> Vec<String> {
+        self.parts.classes.clone()
+    }
+
+    /// Names of the features; empty if nobody knows them.
+    pub(crate) fn feature_names(&self) -> Vec<String> {
+        (self.companion.as_ref()).map_or_else(Vec::new, |c| c.features.clone())
+    }
+}
+
+/// Bytes of RAM that one stream takes: the state, which is all there is.
+pub(crate) fn ram_bytes(model: &Model<'_>) -> usize {
+    size_of::<State<0>>() + (2 * model.state_len()).next_multiple_of(4)
+}
+
+fn kind(layer: &Layer<'_>) -> (&'static str, usize, usize) {
+    match layer {
+        Layer::Gru(g) => {
+            let biases = if g.header().reset_after { 2 } else { 1 };
+            let parameters = 3 * g.units() * (g.input() + g.units() + biases);
+            ("GRU", g.input(), parameters)
+        }
+        Layer::Dense(d) => ("Dense", d.input(), d.units() * (d.input() + 1)),
+    }
+}
+
+pub(crate) fn inspect(args: &InspectArgs, console: &mut Console<'_>) -> Result<(), Failure> {
+    let loaded = Loaded::open(&args.model)?;
+    let model = loaded.model()?;
+    let parts = &loaded.parts;
+    let rate = f64::from(model.sample_rate_mhz()) / 1000.0;
+    console.say(format!("file          {}", args.model.display()));
+    console.say(format!(
+        "artifact      format version {VERSION}, {} bytes, CRC-32 {:08x}: sound",
+        grouped(model.bytes().len() as u64),
+        model.tag()
+    ));
+    console.say(format!("name          {}", model.name()));
+    console.say(format!("sample rate   {rate} Hz"));
+    console.say(format!("layout        {:?}", model.layout()));
+    console.say(format!("classes       {}", parts.classes.join(", ")));
+    console.say(format!(
+        "read-out      {:?}, {} warm-up steps, gaps: {:?}",
+        model.readout(),
+        model.warm_up_steps(),
+        model.gap_policy()
+    ));
+    for (n, f) in parts.features.iter().enumerate() {
+        let limits = match parts.limits.get(n) {
+            Some(l) => format!(", valid {} to {}", l.low, l.high),
+            None => String::new(),
+        };
+        console.say(format!(
+            "feature {n:<5} {} counts per unit, zero at {}{limits}",
+            f.counts_per_unit, f.offset
+        ));
+    }
+    let mut layers = Vec::new();
+    for (n, layer) in model.layers().iter().enumerate() {
+        let (name, input, parameters) = kind(layer);
+        console.say(format!(
+            "layer {n:<7} {name}({}) on {input}, {} parameters",
+            layer.units(),
+            grouped(parameters as u64)
+        ));
+        layers.push(
+            json!({"type": name, "units": layer.units(), "input": input, "parameters": parameters}),
+        );
+    }
+    let steps = parts.self_test.len() / parts.features.len().max(1);
+    let tested = match steps {
+        0 => "none".to_owned(),
+        _ => {
+            let mut state =
+                writer::host_state(&model).map_err(|e| Failure::file(&args.model, e))?;
+            match model.self_test(&mut state) {
+                Ok(()) => format!("{steps} steps, passed on this machine"),
+                Err(e) => return Err(Failure::file(&args.model, e)),
+            }
+        }
+    };
+    console.say(format!("self-test     {tested}"));
+    console.say(format!(
+        "needs         {} bytes of flash, {} bytes of RAM, {} multiply-accumulates per step",
+        grouped(model.bytes().len() as u64),
+        grouped(ram_bytes(&model) as u64),
+        grouped(model.macs() as u64)
+    ));
+    console.answer(&json!({
+        "file": args.model.display().to_string(),
+        "version": VERSION,
+        "bytes": model.bytes().len(),
+        "crc32": format!("{:08x}", model.tag()),
+        "name": model.name(),
+        "sample_rate_hz": rate,
+        "layout": format!("{:?}", model.layout()),
+        "classes": parts.classes,
+        "features": parts.features.len(),
+        "counts_per_unit": loaded.counts_per_unit(),
+        "layers": layers,
+        "readout": format!("{:?}", model.readout()),
+        "warm_up_steps": model.warm_up_steps(),
+        "self_test_steps": steps,
+        "ram_bytes": ram_bytes(&model),
+        "macs_per_step": model.macs(),
+    }));
+    Ok(())
+}
+
+pub(crate) fn summary(args: &SummaryArgs, console: &mut Console<'_>) -> Result<(), Failure> {
+    let loaded = Loaded::open(&args.model)?;
+    let model = loaded.model()?;
+    let mut rows = Vec::new();
+    let mut layers = Vec::new();
+    let (mut total, mut macs, mut input) = (0, 0, model.features());
+    let mut used = std::collections::BTreeMap::new();
+    for (layer, part) in model.layers().iter().zip(&loaded.parts.layers) {
+        let (name, _, parameters) = kind(layer);
+        // Keras numbers the layers of a kind: gru, gru_1, …
+        let number = used.entry(name).and_modify(|n| *n += 1).or_insert(0usize);
+        let own = match number {
+            0 => name.to_lowercase(),
+            n => format!("{}_{n}", name.to_lowercase()),
+        };
+        let work = match part {
+            writer::QuantLayer::Gru(_) => 3 * layer.units() * (input + layer.units()),
+            writer::QuantLayer::Dense(_) => layer.units() * input,
+        };
+        rows.push([
+            format!("{own} ({name})"),
+            format!("(None, {})", layer.units()),
+            grouped(parameters as u64),
+            grouped(work as u64),
+        ]);
+        layers.push(json!({
+            "name": own, "type": name, "output": layer.units(), "parameters": parameters, "macs_per_step": work,
+        }));
+        total += parameters;
+        macs += work;
+        input = layer.units();
+    }
+    let head = ["Layer (type)", "Output Shape", "Param #", "MACs/step"].map(str::to_owned);
+    let width: [usize; 4] = std::array::from_fn(|k| {
+        (rows.iter().chain([&head]))
+            .map(|r| r[k].chars().count())
+            .max()
+            .unwrap_or(0)
+            + 2
+    });
+    let rule = |l: &str, m: &str, r: &str, line: &str| {
+        format!("{l}{}{r}", width.map(|w| line.repeat(w)).join(m))
+    };
+    let line = |row: &[String; 4], bar: &str| {
+        let cells: [String; 4] = std::array::from_fn(|k| {
+            let room = width[k] - 1;
+            match k {
+                0 | 1 => format!(" {:<room$}", row[k]),
+                _ => format!("{:>room$} ", row[k]),
+            }
+        });
+        format!("{bar}{}{bar}", cells.join(bar))
+    };
+    console.say(format!("Model: \"{}\"", model.name()));
+    console.say(rule("┏", "┳", "┓", "━"));
+    console.say(line(&head, "┃"));
+    console.say(rule("┡", "╇", "┩", "━"));
+    for (n, row) in rows.iter().enumerate() {
+        if n > 0 {
+            console.say(rule("├", "┼", "┤", "─"));
+        }
+        console.say(line(row, "│"));
+    }
+    console.say(rule("└", "┴", "┘", "─"));
+    let (flash, ram) = (model.bytes().len(), ram_bytes(&model));
+    console.say(format!(
+        " Total params: {} ({:.2} KB as f32)",
+        grouped(total as u64),
+        total as f64 * 4.0 / 1024.0
+    ));
+    console.say(format!(
+        " Artifact (flash): {} B ({:.2} KB)",
+        grouped(flash as u64),
+        flash as f64 / 1024.0
+    ));
+    console.say(format!(
+        " State (RAM): {} B per stream",
+        grouped(ram as u64)
+    ));
+    console.say(format!(
+        " Multiply-accumulates: {} per step",
+        grouped(macs as u64)
+    ));
+    let rate = f64::from(model.sample_rate_mhz()) / 1000.0;
+    if rate > 0.0 {
+        console.say(format!(
+            " At {rate} Hz: {} per second",
+            grouped((macs as f64 * rate) as u64)
+        ));
+    }
+    console.answer(&json!({
+        "name": model.name(),
+        "layers": layers,
+        "parameters": total,
+        "flash_bytes": flash,
+        "ram_bytes": ram,
+        "macs_per_step": macs,
+        "sample_rate_hz": rate,
+    }));
+    Ok(())
+}

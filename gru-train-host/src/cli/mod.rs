@@ -1,0 +1,76 @@
+//! The command line `gru`.
+//!
+//! With `--json` the last line on the standard output is one JSON value, and everything for people
+//! goes to the standard error. A refusal is one line `error: …` on the standard error. Exit codes:
+//! 0 done, 1 a check did not hold, 2 bad input.
+
+mod artifact;
+mod console;
+mod generate;
+mod run;
+mod source;
+
+use std::ffi::OsString;
+use std::io::Write;
+
+use clap::{Parser, Subcommand};
+
+use console::{Console, Failure};
+
+/// Train, quantize, inspect and run GRU models for microcontrollers.
+#[derive(Debug, Parser)]
+#[command(name = "gru", version, about, arg_required_else_help = true)]
+struct Cli {
+    /// End with one line of JSON on the standard output; everything else goes to standard error.
+    #[arg(long, global = true)]
+    json: bool,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Print what an artifact holds, or one line why it is refused (exit code 2).
+    Inspect(artifact::InspectArgs),
+    /// Print the layers of an artifact as Keras does, with flash, RAM and work per step.
+    Summary(artifact::SummaryArgs),
+    /// Stream a recording through an artifact and print the decisions as they come.
+    Run(run::RunArgs),
+    /// Write synthetic wrist-IMU recordings as CSV, one row per time step.
+    Generate(generate::GenerateArgs),
+}
+
+/// Runs one command line (the program's name first) and returns the exit code.
+pub fn run<A: Into<OsString> + Clone>(
+    args: impl IntoIterator<Item = A>,
+    out: &mut dyn Write,
+    err: &mut dyn Write,
+) -> u8 {
+    let cli = match Cli::try_parse_from(args) {
+        Ok(cli) => cli,
+        Err(e) => {
+            // `--help` and `--version` are answers, anything else is a refusal.
+            let text = e.render();
+            if e.use_stderr() {
+                let _ = write!(err, "{text}");
+                return 2;
+            }
+            let _ = write!(out, "{text}");
+            return 0;
+        }
+    };
+    let mut console = Console::new(out, err, cli.json);
+    let done = match cli.command {
+        Command::Inspect(args) => artifact::inspect(&args, &mut console),
+        Command::Summary(args) => artifact::summary(&args, &mut console),
+        Command::Run(args) => run::run(&args, &mut console),
+        Command::Generate(args) => generate::generate(&args, &mut console),
+    };
+    match done {
+        Ok(()) => 0,
+        Err(Failure { line, code }) => {
+            console.refuse(&line);
+            code
+        }
+    }
+}

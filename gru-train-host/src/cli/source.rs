@@ -1,0 +1,104 @@
+//! Arguments that say where the data come from, shared by several commands.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use super::artifact::Loaded;
+use super::console::Failure;
+use crate::dataset::{self, Dataset, csv};
+
+/// A data set and how to read it.
+#[derive(Debug, Args)]
+pub(crate) struct Source {
+    /// CSV file or folder of CSV files (one row per time step), UCI HAR folder, UEA `.ts` folder,
+    /// log-mel or HAPT folder.
+    pub(crate) data: PathBuf,
+    /// CSV: names of the feature columns, in order [default: every column without another role].
+    #[arg(long, value_delimiter = ',', value_name = "NAMES")]
+    features: Vec<String>,
+    /// CSV: name of the label column [default: label, class or activity].
+    #[arg(long, value_name = "NAME")]
+    label: Option<String>,
+    /// CSV: name of the subject column [default: subject, user, person or participant].
+    #[arg(long, value_name = "NAME")]
+    subject: Option<String>,
+    /// CSV: name of the recording column [default: recording, session or experiment].
+    #[arg(long, value_name = "NAME")]
+    recording: Option<String>,
+    /// CSV: name of the window column [default: window or segment].
+    #[arg(long, value_name = "NAME")]
+    window_column: Option<String>,
+    /// CSV: windows may differ in length.
+    #[arg(long)]
+    ragged: bool,
+    /// CSV: steps per second, where no time column says it.
+    #[arg(long, value_name = "HZ")]
+    rate: Option<f32>,
+}
+
+impl Source {
+    fn options(&self) -> csv::Options {
+        csv::Options {
+            features: self.features.clone(),
+            label: self.label.clone(),
+            subject: self.subject.clone(),
+            recording: self.recording.clone(),
+            window: self.window_column.clone(),
+            ragged: self.ragged,
+            sample_rate_hz: self.rate,
+            ..csv::Options::default()
+        }
+    }
+
+    /// Reads labelled data to train on.
+    #[allow(dead_code, reason = "used by the training commands")]
+    pub(crate) fn labelled(&self) -> Result<Dataset, Failure> {
+        let options = csv::Options {
+            need_labels: true,
+            ..self.options()
+        };
+        Ok(dataset::open(&self.data, &options)?)
+    }
+
+    /// Reads data for a model that exists: with its features, scales and classes.
+    pub(crate) fn for_model(&self, model: &Loaded, labels: bool) -> Result<Dataset, Failure> {
+        let mut options = self.options();
+        options.need_labels = labels;
+        options.counts_per_unit = model.counts_per_unit();
+        if labels {
+            options.classes = model.classes();
+        }
+        if options.features.is_empty() {
+            options.features = model.feature_names();
+        }
+        let data = dataset::open(&self.data, &options)?;
+        let (have, need) = (data.input(), model.features());
+        if have != need {
+            let names = data.features.join(", ");
+            let what = format!("{have} features ({names}), the model takes {need}");
+            return Err(Failure::file(&self.data, what));
+        }
+        for (k, (have, need)) in (data.counts_per_unit.iter())
+            .zip(model.counts_per_unit())
+            .enumerate()
+        {
+            if (have - need).abs() > 1e-3 * need.abs() {
+                let what = format!(
+                    "{have} counts per unit in {}, the model takes {need}",
+                    data.features[k]
+                );
+                return Err(Failure::file(&self.data, what));
+            }
+        }
+        if labels && data.classes != model.classes() {
+            let what = format!(
+                "classes {}, the model has {}",
+                data.classes.join(", "),
+                model.classes().join(", ")
+            );
+            return Err(Failure::file(&self.data, what));
+        }
+        Ok(data)
+    }
+}

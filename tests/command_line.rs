@@ -1,0 +1,182 @@
+//! The command line, called in this process: answers, refusals, exit codes.
+
+use std::fs;
+use std::path::PathBuf;
+
+use gru_core::layout::Layout;
+use gru_core::{random, writer};
+
+struct Folder(PathBuf);
+
+impl Folder {
+    fn new(name: &str) -> Self {
+        let path = std::env::temp_dir().join(format!("gru-cli-{}-{name}", std::process::id()));
+        fs::create_dir_all(&path).unwrap();
+        Self(path)
+    }
+
+    fn file(&self, name: &str, bytes: impl AsRef<[u8]>) -> String {
+        let path = self.0.join(name);
+        fs::write(&path, bytes).unwrap();
+        path.to_str().unwrap().to_owned()
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+/// Exit code, standard output, standard error.
+fn gru(args: &[&str]) -> (u8, String, String) {
+    let (mut out, mut err) = (Vec::new(), Vec::new());
+    let all = ["gru"].iter().chain(args);
+    let code = gru_train_host::cli::run(all, &mut out, &mut err);
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    (code, text(out), text(err))
+}
+
+/// The JSON of the last line.
+fn json(out: &str) -> serde_json::Value {
+    serde_json::from_str(out.lines().last().unwrap()).unwrap()
+}
+
+/// A refusal: code 2, one line, and all of `parts` in it.
+fn refused(args: &[&str], parts: &[&str]) {
+    let (code, out, err) = gru(args);
+    assert_eq!(code, 2, "{args:?}: {out}{err}");
+    assert_eq!(err.lines().count(), 1, "{args:?}: {err}");
+    assert!(err.starts_with("error: "), "{args:?}: {err}");
+    for part in parts {
+        assert!(err.contains(part), "{args:?}: no {part:?} in {err}");
+    }
+}
+
+#[test]
+fn inspect_and_summary_of_a_sound_artifact() {
+    let folder = Folder::new("sound");
+    for layout in Layout::ALL {
+        let model = random::model(3, 6, &[10, 7], 4);
+        let path = folder.file("m.gru", writer::write(&model, layout).unwrap());
+        let (code, out, err) = gru(&["inspect", &path]);
+        assert_eq!((code, err.as_str()), (0, ""), "{out}");
+        assert!(
+            out.contains("sound") && out.contains("GRU(10) on 6"),
+            "{out}"
+        );
+        let (code, out, _) = gru(&["summary", &path, "--json"]);
+        let summary = json(&out);
+        assert_eq!(code, 0);
+        // 3·10·(6+10+2), 3·7·(10+7+2), 4·(7+1)
+        assert_eq!(summary["parameters"], 540 + 399 + 32);
+        assert_eq!(summary["macs_per_step"], 3 * 10 * 16 + 3 * 7 * 17 + 28);
+        assert_eq!(out.lines().count(), 1, "everything else goes beside");
+    }
+}
+
+#[test]
+fn inspect_refuses_whatever_is_not_an_artifact() {
+    let folder = Folder::new("damaged");
+    let good = writer::write(&random::model(3, 6, &[10], 4), Layout::Rows).unwrap();
+    for at in [0, 1, 19, 20, 60, good.len() / 2, good.len() - 1] {
+        refused(
+            &["inspect", &folder.file("cut.gru", &good[..at])],
+            &["cut.gru"],
+        );
+        let mut bad = good.clone();
+        bad[at] ^= 4;
+        refused(
+            &["inspect", &folder.file("bit.gru", &bad), "--json"],
+            &["bit.gru"],
+        );
+    }
+    refused(&["inspect", "no-such-file.gru"], &["no-such-file.gru"]);
+    refused(&["inspect", folder.0.to_str().unwrap()], &["a folder"]);
+    refused(
+        &["summary", &folder.file("text.gru", "x,label\n")],
+        &["text.gru"],
+    );
+}
+
+#[test]
+fn run_streams_a_csv_and_refuses_wrong_ones() {
+    let folder = Folder::new("run");
+    let mut model = random::model(5, 2, &[8], 3);
+    for feature in &mut model.features {
+        feature.counts_per_unit = 1.0;
+    }
+    let path = folder.file("m.gru", writer::write(&model, Layout::Rows).unwrap());
+    let mut text = "time_s,a,b\n".to_owned();
+    for t in 0..200 {
+        text += &format!("{:.2},{},{}\n", f64::from(t) * 0.02, t * 50, -t * 31);
+    }
+    let csv = folder.file("r.csv", &text);
+    let (code, out, err) = gru(&["run", &path, &csv, "--every", "20", "--all", "--json"]);
+    assert_eq!(code, 0, "{err}");
+    let answer = json(&out);
+    assert_eq!(answer["steps"], 200);
+    assert_eq!(answer["decisions"].as_array().unwrap().len(), 10);
+    // The same through the library.
+    let samples: Vec<Vec<i16>> = (0..200).map(|t| vec![t * 50, -t * 31]).collect();
+    let bytes = writer::Aligned::new(&fs::read(&path).unwrap());
+    let loaded = gru_core::Model::load(&bytes).unwrap();
+    let digest = writer::digest_of(&loaded, &samples).unwrap();
+    assert_eq!(answer["digest_host"], format!("{digest:016x}"));
+
+    refused(&["run", &path, "none.csv"], &["none.csv"]);
+    refused(
+        &["run", &path, &folder.file("one.csv", "a\n1\n")],
+        &["1 features", "takes 2"],
+    );
+    refused(
+        &["run", &path, &folder.file("nan.csv", "a,b\n1,nan\n")],
+        &["row 2", "\"b\""],
+    );
+    refused(&["run", &path, &csv, "--every", "0"], &["--every"]);
+    refused(&["run", &csv, &csv], &["r.csv"]);
+}
+
+#[test]
+fn generated_recordings_read_back() {
+    let folder = Folder::new("generate");
+    let path = folder.0.join("imu.csv");
+    let path = path.to_str().unwrap();
+    let (code, out, err) = gru(&[
+        "generate",
+        path,
+        "--persons",
+        "2",
+        "--seconds",
+        "20",
+        "--json",
+    ]);
+    assert_eq!(code, 0, "{err}");
+    assert_eq!(json(&out)["steps"], 2000);
+    let options = gru_train_host::dataset::csv::Options {
+        counts_per_unit: vec![4096.0, 4096.0, 4096.0, 938.734, 938.734, 938.734],
+        ..Default::default()
+    };
+    let read = gru_train_host::dataset::open(path.as_ref(), &options).unwrap();
+    let config = gru_train_host::imu::ImuConfig {
+        persons: 2,
+        recordings: 1,
+        seconds: 20.0,
+    };
+    let made = gru_train_host::imu::generate(&config, 1);
+    assert_eq!(read.subjects, made.subjects);
+    for (a, b) in read.sequences.iter().zip(&made.sequences) {
+        assert_eq!(a.counts, b.counts, "text keeps every count");
+    }
+    let (code, _, err) = gru(&["generate", path, "--persons", "0"]);
+    assert_eq!(code, 2, "{err}");
+}
+
+#[test]
+fn wrong_arguments_are_code_2_and_help_is_an_answer() {
+    assert_eq!(gru(&["inspect"]).0, 2);
+    assert_eq!(gru(&["fly"]).0, 2);
+    assert_eq!(gru(&["run", "m.gru", "r.csv", "--every", "x"]).0, 2);
+    let (code, out, _) = gru(&["--help"]);
+    assert!(code == 0 && out.contains("inspect"));
+}
