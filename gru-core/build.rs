@@ -31,7 +31,7 @@ impl Build {
 type Condition = fn(&Build) -> bool;
 
 /// Name and condition, the preferred one first. `kernel/mod.rs` has one line for each as well.
-const KERNELS: &[(&str, Condition)] = &[("portable", |_| true)];
+const KERNELS: &[(&str, Condition)] = &[("host", |b| b.std), ("portable", |_| true)];
 
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");
@@ -65,5 +65,5 @@ fn main() {
     }
     println!("cargo::rustc-cfg=gru_active={active:?}");
     println!("cargo::rustc-cfg=gru_cpu={:?}", build.cpu);
-    let _ = (build.dsp(), build.mve(), build.std);
+    let _ = (build.dsp(), build.mve());
 }

@@ -19,7 +19,7 @@ pub const UNIT_PARAMS: usize = 20;
 /// Bytes of a Dense row's parameters: multiplier and bias of 32 bits.
 pub const ROW_PARAMS: usize = 8;
 /// The most units that one block holds.
-pub const MAX_GROUP: usize = 4;
+pub const MAX_GROUP: usize = if cfg!(feature = "std") { 8 } else { 4 };
 
 /// Rounds up to a multiple of four.
 pub const fn align4(n: usize) -> usize {
@@ -36,19 +36,29 @@ pub enum Layout {
     Pair,
     /// Four units a block, a column of all four in one word: cores without (M0+, M3).
     Quad,
+    /// Eight units a block, pairs of columns: the SIMD units of a host, which rearranges a model
+    /// for long runs ([`crate::writer::relayed`]). Devices refuse it.
+    #[cfg(feature = "std")]
+    Lanes,
 }
 
 impl Layout {
     /// All layouts.
+    #[cfg(not(feature = "std"))]
     pub const ALL: [Self; 3] = [Self::Rows, Self::Pair, Self::Quad];
+    /// All layouts.
+    #[cfg(feature = "std")]
+    pub const ALL: [Self; 4] = [Self::Rows, Self::Pair, Self::Quad, Self::Lanes];
 
-    /// Units (or Dense rows) that share a block: 1, 2 or 4.
+    /// Units (or Dense rows) that share a block: 1, 2, 4 or 8.
     #[inline]
     pub const fn group(self) -> usize {
         match self {
             Self::Rows => 1,
             Self::Pair => 2,
             Self::Quad => 4,
+            #[cfg(feature = "std")]
+            Self::Lanes => 8,
         }
     }
 
@@ -57,7 +67,7 @@ impl Layout {
     pub const fn columns(self, n: usize) -> usize {
         match self {
             Self::Rows => n,
-            Self::Pair | Self::Quad => (n + 1) & !1,
+            _ => (n + 1) & !1,
         }
     }
 
@@ -122,6 +132,8 @@ impl Layout {
                 };
                 quad_place(word, unit)
             }
+            #[cfg(feature = "std")]
+            Self::Lanes => lanes_place(column / 2 * GATES + gate, unit, column),
         }
     }
 
@@ -136,6 +148,8 @@ impl Layout {
             },
             Self::Pair => pair_place(row / 2 * (columns / 2) + column / 2, row & 1, column),
             Self::Quad => quad_place(row / 4 * columns + column, row & 3),
+            #[cfg(feature = "std")]
+            Self::Lanes => lanes_place(row / 8 * (columns / 2) + column / 2, row & 7, column),
         }
     }
 }
@@ -151,6 +165,14 @@ const fn quad_place(word: usize, unit: usize) -> Place {
     Place {
         byte: 4 * word + unit,
         biased: unit < 3,
+    }
+}
+
+#[cfg(feature = "std")]
+const fn lanes_place(group: usize, unit: usize, column: usize) -> Place {
+    Place {
+        byte: 16 * group + 2 * unit + (column & 1),
+        biased: false,
     }
 }
 

@@ -519,6 +519,22 @@ fn read_dense(d: &crate::DenseLayer<'_>, layout: Layout) -> QuantDense {
     }
 }
 
+/// The same model with its weights in `layout`; as it is where it has a variant that only
+/// [`Layout::Rows`] can hold. The name, the numbers and every bit computed stay, the tag changes.
+///
+/// For long runs on a host: `relayed(&model, PREFERRED_LAYOUT)` with
+/// [`PREFERRED_LAYOUT`](crate::kernel::PREFERRED_LAYOUT) is several times faster to run.
+///
+/// # Errors
+/// None that a loaded model is known to cause; see [`write`].
+pub fn relayed(model: &Model<'_>, layout: Layout) -> Result<Aligned, WriteError> {
+    let special = |l: &Layer<'_>| matches!(l, Layer::Gru(g) if !g.is_main_variant());
+    if model.layout() == layout || model.layers().iter().any(special) {
+        return Ok(Aligned::new(model.bytes()));
+    }
+    Ok(Aligned::new(&write(&read(model), layout)?))
+}
+
 /// Runs `samples` of raw counts from a reset and returns the digest of all hidden states.
 ///
 /// # Errors

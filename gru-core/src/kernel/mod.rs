@@ -7,6 +7,8 @@
 use crate::layout::Layout;
 use crate::model::{DenseLayer, GruLayer};
 
+#[cfg(feature = "std")]
+pub mod host;
 pub mod portable;
 
 /// What a kernel has to compute.
@@ -31,6 +33,8 @@ pub trait Kernel {
 compile_error!("the kernel that `--cfg gru_kernel` asks for does not run on this target");
 
 // One line per kernel; `build.rs` chooses.
+#[cfg(gru_active = "host")]
+use host::Host as Chosen;
 #[cfg(gru_active = "portable")]
 use portable::Portable as Chosen;
 

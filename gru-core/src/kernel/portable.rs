@@ -99,6 +99,14 @@ fn accumulate(layout: Layout, part: &[u8], columns: usize, x: &[i16]) -> Accumul
                 }
             }
         }
+        #[cfg(feature = "std")]
+        Layout::Lanes => {
+            for (groups, x) in part.chunks_exact(16 * GATES).zip(x.chunks_exact(2)) {
+                for (acc, group) in acc.iter_mut().zip(groups.chunks_exact(16)) {
+                    lanes_mac(acc, group, x);
+                }
+            }
+        }
     }
     acc
 }
@@ -110,7 +118,7 @@ fn mac(acc: &mut i32, w: u8, x: i16) {
 
 /// Two columns of two rows: row A in the high byte, row B biased in the low byte of a halfword.
 #[inline]
-fn pair_mac(acc: &mut [i32; 4], word: &[u8], x: &[i16]) {
+fn pair_mac(acc: &mut [i32; MAX_GROUP], word: &[u8], x: &[i16]) {
     if let ([a, b, ..], [b0, a0, b1, a1], [x0, x1]) = (acc, word, x) {
         mac(a, *a0, *x0);
         mac(b, *b0 ^ 0x80, *x0);
@@ -121,12 +129,23 @@ fn pair_mac(acc: &mut [i32; 4], word: &[u8], x: &[i16]) {
 
 /// One column of four rows, the first three biased.
 #[inline]
-fn quad_mac(acc: &mut [i32; 4], word: &[u8], x: i16) {
-    if let ([a, b, c, d], [wa, wb, wc, wd]) = (acc, word) {
+fn quad_mac(acc: &mut [i32; MAX_GROUP], word: &[u8], x: i16) {
+    if let ([a, b, c, d, ..], [wa, wb, wc, wd]) = (acc, word) {
         mac(a, *wa ^ 0x80, x);
         mac(b, *wb ^ 0x80, x);
         mac(c, *wc ^ 0x80, x);
         mac(d, *wd, x);
+    }
+}
+
+/// Two columns of eight rows.
+#[cfg(feature = "std")]
+#[inline]
+fn lanes_mac(acc: &mut [i32; MAX_GROUP], group: &[u8], x: &[i16]) {
+    for (acc, w) in acc.iter_mut().zip(group.chunks_exact(2)) {
+        for (&w, &x) in w.iter().zip(x) {
+            mac(acc, w, x);
+        }
     }
 }
 
@@ -319,6 +338,12 @@ pub(crate) fn dense_any(layer: &DenseLayer<'_>, x: &[i16], out: &mut [i16]) {
             Layout::Quad => {
                 for (word, &x) in rows.chunks_exact(4).zip(x) {
                     quad_mac(&mut acc, word, x);
+                }
+            }
+            #[cfg(feature = "std")]
+            Layout::Lanes => {
+                for (group, x) in rows.chunks_exact(16).zip(x.chunks_exact(2)) {
+                    lanes_mac(&mut acc, group, x);
                 }
             }
         }
