@@ -160,9 +160,12 @@ impl Sample for f32 {
     #[inline]
     fn counts(self, counts_per_unit: f32) -> Option<i32> {
         let counts = self * counts_per_unit;
-        // Ties away from zero, as `f32::round` has it; `as` saturates.
-        let half = if counts < 0.0 { -0.5 } else { 0.5 };
-        counts.is_finite().then_some((counts + half) as i32)
+        // Ties away from zero, as `f32::round` has it; `as` cuts and saturates. Adding a half first
+        // would round twice: 0.49999997 + 0.5 is 1.0 in f32, and so are odd counts beyond 2^23 off.
+        let whole = counts as i32;
+        let rest = counts - whole as f32;
+        let round = (rest >= 0.5) as i32 - (rest <= -0.5) as i32;
+        counts.is_finite().then_some(whole.saturating_add(round))
     }
 }
 
@@ -236,6 +239,11 @@ mod tests {
         assert_eq!(1.5f32.counts(1.0), Some(2));
         assert_eq!((-1.5f32).counts(1.0), Some(-2));
         assert_eq!(1e30f32.counts(1.0), Some(i32::MAX));
+        assert_eq!((-1e30f32).counts(1.0), Some(i32::MIN));
+        // Rounded once, not twice.
+        assert_eq!(0.499_999_97f32.counts(1.0), Some(0));
+        assert_eq!((-0.499_999_97f32).counts(1.0), Some(0));
+        assert_eq!(8_388_609f32.counts(1.0), Some(8_388_609));
         assert_eq!(Some(3i16).counts(1.0), Some(3));
         assert_eq!(None::<i16>.counts(1.0), None);
     }

@@ -20,7 +20,7 @@ pub type StateRef = StateBuf<[i16]>;
 pub struct StateBuf<B: ?Sized> {
     /// The model that this state belongs to.
     pub(crate) tag: u32,
-    /// Steps since the reset; wraps after 2^32.
+    /// Steps since the reset; stops at 2^32 - 1.
     pub(crate) steps: u32,
     /// Steps that the read-out's mean holds.
     pub(crate) averaged: u32,
@@ -197,7 +197,7 @@ impl StateRef {
         Ok(())
     }
 
-    /// Steps since the reset; wraps after 2^32.
+    /// Steps since the reset; stops at 2^32 - 1.
     pub fn steps(&self) -> u32 {
         self.steps
     }

@@ -232,7 +232,8 @@ impl Model<'_> {
             }
         };
         state.averaged = state.averaged.wrapping_add(averaged);
-        state.steps = state.steps.wrapping_add(1);
+        // Stops instead of wrapping: a stream that is ready stays ready, also after 2^32 steps.
+        state.steps = state.steps.saturating_add(1);
         state.counters.saturated = state.counters.saturated.saturating_add(saturated);
     }
 

@@ -8,3 +8,4 @@ pub mod blobs;
 pub mod flash;
 pub mod hostile;
 pub mod power_cut;
+pub mod stream;

@@ -1,0 +1,135 @@
+//! Rows of the reliability table that need no hostile bytes: accumulators, floats, flips, long runs, counters, snapshots.
+
+use gru_core::layout::Layout;
+use gru_core::writer::write;
+use gru_core::{Model, Verify};
+use gru_train_host::reliability::blobs::references;
+use gru_train_host::reliability::stream::{
+    accumulators, counters, flips_at_run_time, floats, long_run, reference_model, slow_unit,
+    snapshots, state_flips, to_counts, verify,
+};
+
+fn reference() -> Vec<u8> {
+    write(&reference_model(), Layout::Rows).expect("sound")
+}
+
+#[test]
+fn rows_at_the_bound_reach_it_and_one_more_is_refused() {
+    let bounds = accumulators(400, 1);
+    assert_eq!((bounds.wrong, bounds.first), (0, None));
+    assert_eq!(bounds.cases, 400);
+}
+
+#[test]
+fn floats_become_counts_as_f64_says() {
+    for counts_per_unit in [1.0, 4096.0, 0.37] {
+        let (cases, wrong) = floats(to_counts, 4093, counts_per_unit);
+        assert!(cases > 1_000_000);
+        assert_eq!(wrong, 0, "{counts_per_unit}");
+    }
+}
+
+#[test]
+fn control_rounding_twice_is_found() {
+    // What the crate did before: add a half, then cut.
+    let twice = |value: f32, scale: f32| {
+        let counts = value * scale;
+        let half = if counts < 0.0 { -0.5 } else { 0.5 };
+        counts.is_finite().then_some((counts + half) as i32)
+    };
+    assert!(floats(twice, 4093, 1.0).1 > 0);
+}
+
+#[test]
+#[ignore = "all 2^32 patterns take minutes; run with --release"]
+fn floats_all_patterns() {
+    assert_eq!(floats(to_counts, 1, 4096.0), (1 << 32, 0));
+}
+
+#[test]
+fn a_recheck_in_slices_finds_every_flipped_bit() {
+    for (name, blob) in references() {
+        let flips = flips_at_run_time(verify, &blob, 0);
+        assert_eq!(
+            (flips.cases, flips.missed),
+            (8 * blob.len() as u64, 0),
+            "{name}"
+        );
+    }
+    let bytes = gru_core::writer::Aligned::new(&reference());
+    let model = Model::load(&bytes).expect("sound");
+    assert_eq!(model.verify().finish(), Ok(()));
+    for slice in [0, 1, 3, 12, 13, 16, 1000, usize::MAX] {
+        let mut verify = model.verify();
+        let mut calls = 1;
+        let verdict = loop {
+            match verify.advance(slice) {
+                Some(verdict) => break verdict,
+                None => calls += 1,
+            }
+        };
+        assert_eq!(verdict, Ok(()));
+        assert_eq!(calls, bytes.len().div_ceil(slice.max(1)), "{slice}");
+        assert_eq!(verify.advance(slice), Some(Ok(())));
+    }
+    assert!(Verify::new(&bytes, model.tag() ^ 1).finish().is_err());
+    assert!(Verify::new(&[], 1).finish().is_err());
+}
+
+#[test]
+fn control_a_recheck_that_skips_the_stored_checksum_is_found() {
+    let careless = |bytes: &[u8], tag: u32| gru_core::artifact::frame_crc(bytes) == tag;
+    assert_eq!(flips_at_run_time(careless, &reference(), 0).missed, 32);
+}
+
+#[test]
+fn flipped_state_bits_fade() {
+    let figures = state_flips(&reference(), 4, 3000).expect("stream");
+    assert_eq!(figures.cases, 4 * 16 * 16);
+    assert_eq!(figures.recovered, figures.cases, "{figures:?}");
+}
+
+#[test]
+fn a_long_run_stays_beside_the_float_model() {
+    let run = long_run(200_000, 200_000, 0.0).expect("stream");
+    assert!(run.trend.abs() < 4.0, "{run:?}");
+    assert!(run.mean_difference < 0.002, "{run:?}");
+    let again = long_run(200_000, 0, 0.0).expect("stream");
+    assert_eq!(again.digest, run.digest);
+}
+
+#[test]
+#[ignore = "10^9 steps take ten minutes; run with --release"]
+fn a_billion_steps() {
+    let run = long_run(1_000_000_000, 100_000_000, 0.0).expect("stream");
+    assert!(run.trend.abs() < 4.0, "{run:?}");
+    println!("{run:?}");
+}
+
+#[test]
+fn control_a_drift_of_a_thousandth_of_a_unit_per_thousand_steps_is_found() {
+    let run = long_run(200_000, 200_000, 1e-8).expect("stream");
+    assert!(run.trend.abs() > 4.0, "{run:?}");
+}
+
+#[test]
+fn slow_units_are_not_forgotten() {
+    for shift in 1..=8 {
+        let error = slow_unit(shift).expect("sound");
+        assert!(error < 0.01, "1 - z = 2^-{shift}: {error}");
+    }
+}
+
+#[test]
+fn a_stream_goes_on_after_two_to_the_32_steps() {
+    assert_eq!(counters(), Ok((6000, 0)));
+}
+
+#[test]
+fn a_stream_that_sleeps_at_every_step_equals_one_that_does_not() {
+    for (name, blob) in references() {
+        let (cases, wrong, accepted) = snapshots(&blob, 500).expect(name);
+        assert!(cases > 500);
+        assert_eq!((wrong, accepted), (0, 0), "{name}");
+    }
+}
