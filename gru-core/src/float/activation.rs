@@ -4,8 +4,7 @@ use super::math;
 
 /// Scalar function applied to each unit; [`Softmax`](Self::Softmax) acts on a whole row.
 ///
-/// Definitions are those of Keras 3. NaN gives NaN in every function except the clamping ones
-/// built on a comparison ([`Relu`](Self::Relu) and relatives follow `f32::max`, which drops it).
+/// Definitions are those of Keras 3. NaN gives NaN.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[non_exhaustive]
@@ -85,27 +84,18 @@ impl Activation {
     }
 
     /// The function of one value. [`Softmax`](Self::Softmax) of one value alone is 1.
-    #[inline]
-    pub fn apply(self, x: f32) -> f32 {
-        match self {
-            Self::Tanh => math::tanh(x),
-            Self::Sigmoid => math::sigmoid(x),
-            _ => self.apply_rare(x),
-        }
-    }
-
-    /// Out of line, so that the step stays small with the usual pair of functions.
     #[inline(never)]
-    fn apply_rare(self, x: f32) -> f32 {
+    pub fn apply(self, x: f32) -> f32 {
         match self {
             Self::Linear => x,
             Self::Tanh => math::tanh(x),
             Self::Sigmoid => math::sigmoid(x),
-            Self::HardSigmoid => (x + 3.0).clamp(0.0, 6.0) / 6.0,
-            Self::HardSigmoidAffine { alpha, beta } => (alpha * x + beta).clamp(0.0, 1.0),
-            Self::HardTanh => x.clamp(-1.0, 1.0),
-            Self::Relu => x.max(0.0),
-            Self::Relu6 => x.clamp(0.0, 6.0),
+            Self::HardSigmoid => math::limit(x + 3.0, 0.0, 6.0) / 6.0,
+            Self::HardSigmoidAffine { alpha, beta } => math::limit(alpha * x + beta, 0.0, 1.0),
+            Self::HardTanh => math::limit(x, -1.0, 1.0),
+            Self::Relu if x < 0.0 => 0.0,
+            Self::Relu => x,
+            Self::Relu6 => math::limit(x, 0.0, 6.0),
             Self::LeakyRelu { slope } if x < 0.0 => slope * x,
             Self::LeakyRelu { .. } => x,
             Self::Elu if x > 0.0 => x,
@@ -115,7 +105,7 @@ impl Activation {
             Self::Softplus => math::softplus(x),
             Self::Softsign => x / (1.0 + x.abs()),
             Self::Silu => x * math::sigmoid(x),
-            Self::HardSilu => x * ((x + 3.0).clamp(0.0, 6.0) / 6.0),
+            Self::HardSilu => x * (math::limit(x + 3.0, 0.0, 6.0) / 6.0),
             Self::Gelu => 0.5 * x * (1.0 + math::erf(x * core::f32::consts::FRAC_1_SQRT_2)),
             Self::GeluTanh => {
                 0.5 * x * (1.0 + math::tanh(SQRT_2_OVER_PI * (x + 0.044_715 * x * x * x)))
@@ -145,7 +135,7 @@ pub fn softmax(row: &mut [f32]) {
     let max = row.iter().fold(f32::NEG_INFINITY, |m, &v| m.max(v));
     let mut sum = 0.0;
     for v in &mut *row {
-        *v = math::exp(*v - max);
+        *v = math::exp_negative(*v - max);
         sum += *v;
     }
     for v in row {

@@ -1,6 +1,10 @@
 //! Fully connected layer in f32: `y = f(W·x + b)`.
 
-use super::{Activation, Buffer, Dim, FloatError, absent_or, dot::dot, exactly, in_range};
+use super::{
+    Activation, Buffer, Dim, FloatError, absent_or,
+    dot::{dot, dot_pair},
+    exactly, in_range,
+};
 
 /// A borrowed, immutable fully connected layer; one row of weights per output.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -66,13 +70,15 @@ impl<'a> DenseF32<'a> {
 
     /// `W·x + b`, without the activation; lengths are checked by the caller.
     fn logits(&self, x: &[f32], out: &mut [f32]) {
-        let bias = self.b.iter().copied().chain(core::iter::repeat(0.0));
-        for ((y, row), b) in out
-            .iter_mut()
-            .zip(self.w.chunks_exact(self.input.max(1)))
-            .zip(bias)
-        {
-            *y = dot(row, x, b);
+        let mut bias = self.b.iter().copied().chain(core::iter::repeat(0.0));
+        let mut bias = || bias.next().unwrap_or(0.0);
+        let pairs = self.w.chunks((2 * self.input).max(1));
+        for (y, rows) in out.chunks_mut(2).zip(pairs) {
+            match y {
+                [y0, y1] => [*y0, *y1] = dot_pair(rows, x, [bias(), bias()]),
+                [y] => *y = dot(rows, x, bias()),
+                _ => {}
+            }
         }
     }
 }

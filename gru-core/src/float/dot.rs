@@ -10,6 +10,8 @@
 //! error at `O(n/8 + 3)` units instead of `O(n)`, lets the host use SIMD, and costs the FPU of a
 //! Cortex-M nothing: eight multiplications and eight additions either way.
 
+use super::MAX_DIM;
+
 /// `acc + Σ_j row[j]·x[j]` in the order above. Columns beyond the shorter slice are ignored.
 #[inline]
 pub fn dot(row: &[f32], x: &[f32], mut acc: f32) -> f32 {
@@ -30,26 +32,115 @@ pub fn dot(row: &[f32], x: &[f32], mut acc: f32) -> f32 {
     acc
 }
 
-/// Two rows of each gate of a GRU: `acc[g] + Σ_j rows_g[j]·x[j]` for
-/// `acc = [r_0, r_1, z_0, z_1, n_0, n_1]`.
+/// Weights and bias of the three gates of a GRU, for one of its two products.
 ///
-/// Each of `r`, `z`, `n` holds two rows of `x.len()` columns. Equal to six calls of [`dot`], bit
-/// for bit; each value of `x` is loaded once for all six.
+/// The fields are private: whoever holds a value knows that the lengths are those of the sizes.
+#[derive(Clone, Copy)]
+pub(super) struct Gates<'a> {
+    weights: &'a [f32],
+    bias: &'a [f32],
+    units: usize,
+    columns: usize,
+}
+
+impl<'a> Gates<'a> {
+    /// `weights`: `3·units` rows of `columns` values, gates in the order r, z, n; `bias`: `3·units`
+    /// values or none. `None` for other lengths, and for sizes beyond `MAX_DIM`.
+    #[inline]
+    pub(super) fn new(
+        weights: &'a [f32],
+        bias: &'a [f32],
+        units: usize,
+        columns: usize,
+    ) -> Option<Self> {
+        let fits = units <= MAX_DIM
+            && columns <= MAX_DIM
+            && weights.len() == 3 * units * columns
+            && (bias.is_empty() || bias.len() == 3 * units);
+        fits.then_some(Self {
+            weights,
+            bias,
+            units,
+            columns,
+        })
+    }
+
+    /// The weights, `3·units·columns` values.
+    #[cfg(all(target_arch = "arm", target_os = "none", target_abi = "eabihf"))]
+    #[inline]
+    pub(super) const fn weights(&self) -> &'a [f32] {
+        self.weights
+    }
+
+    /// The bias, `3·units` values or none.
+    #[cfg(all(target_arch = "arm", target_os = "none", target_abi = "eabihf"))]
+    #[inline]
+    pub(super) const fn bias(&self) -> &'a [f32] {
+        self.bias
+    }
+
+    /// Number of units.
+    #[cfg(all(target_arch = "arm", target_os = "none", target_abi = "eabihf"))]
+    #[inline]
+    pub(super) const fn units(&self) -> usize {
+        self.units
+    }
+
+    /// Number of columns.
+    #[cfg(all(target_arch = "arm", target_os = "none", target_abi = "eabihf"))]
+    #[inline]
+    pub(super) const fn columns(&self) -> usize {
+        self.columns
+    }
+}
+
+/// The sums of two neighbouring units, `unit` and the one after it, with
+/// `acc = [r_0, r_1, z_0, z_1, n_0, n_1]`: first `acc ← acc + bias`, then as six calls of [`dot`],
+/// bit for bit; each value of `x` is loaded once for all six rows.
+///
+/// Needs `unit + 2 ≤ units`, and `x.len()` columns; does nothing otherwise.
 #[inline]
-pub(super) fn dot_gates(r: &[f32], z: &[f32], n: &[f32], x: &[f32], acc: [f32; 6]) -> [f32; 6] {
-    dot_gates_portable(r, z, n, x, acc)
+pub(super) fn dot_gates(m: &Gates<'_>, unit: usize, x: &[f32], acc: &mut [f32; 6]) {
+    #[cfg(all(target_arch = "arm", target_os = "none", target_abi = "eabihf"))]
+    super::fpu::dot_gates(m, unit, x, acc);
+    #[cfg(not(all(target_arch = "arm", target_os = "none", target_abi = "eabihf")))]
+    dot_gates_portable(m, unit, x, acc);
 }
 
 /// The definition of [`dot_gates`].
+#[cfg(not(all(target_arch = "arm", target_os = "none", target_abi = "eabihf")))]
+fn dot_gates_portable(m: &Gates<'_>, unit: usize, x: &[f32], acc: &mut [f32; 6]) {
+    let columns = m.columns;
+    let (sums, _) = acc.as_chunks_mut::<2>();
+    for (gate, sums) in sums.iter_mut().enumerate() {
+        let first = gate * m.units + unit;
+        if let Some([b0, b1]) = m.bias.get(first..first + 2) {
+            let [s0, s1] = sums;
+            *s0 += b0;
+            *s1 += b1;
+        }
+        if let Some(rows) = m.weights.get(first * columns..(first + 2) * columns) {
+            *sums = dot_pair_portable(rows, x, *sums);
+        }
+    }
+}
+
+/// Two rows of `x.len()` columns: `acc[k] + Σ_j rows_k[j]·x[j]`, as two calls of [`dot`].
 #[inline]
-fn dot_gates_portable(r: &[f32], z: &[f32], n: &[f32], x: &[f32], acc: [f32; 6]) -> [f32; 6] {
-    let [r0, r1, z0, z1, n0, n1] = acc;
-    let two = |rows: &[f32], a: f32, b: f32| match rows.split_at_checked(x.len()) {
-        Some((first, second)) => (dot(first, x, a), dot(second, x, b)),
-        None => (a, b),
-    };
-    let (r0, r1) = two(r, r0, r1);
-    let (z0, z1) = two(z, z0, z1);
-    let (n0, n1) = two(n, n0, n1);
-    [r0, r1, z0, z1, n0, n1]
+pub(super) fn dot_pair(rows: &[f32], x: &[f32], acc: [f32; 2]) -> [f32; 2] {
+    #[cfg(all(target_arch = "arm", target_os = "none", target_abi = "eabihf"))]
+    return super::fpu::dot_pair(rows, x, acc).unwrap_or(acc);
+    #[cfg(not(all(target_arch = "arm", target_os = "none", target_abi = "eabihf")))]
+    dot_pair_portable(rows, x, acc)
+}
+
+/// The definition of [`dot_pair`].
+#[cfg(not(all(target_arch = "arm", target_os = "none", target_abi = "eabihf")))]
+#[inline]
+fn dot_pair_portable(rows: &[f32], x: &[f32], acc: [f32; 2]) -> [f32; 2] {
+    let [a, b] = acc;
+    match rows.split_at_checked(x.len()) {
+        Some((first, second)) => [dot(first, x, a), dot(second, x, b)],
+        None => acc,
+    }
 }

@@ -15,8 +15,9 @@
 //! Keras layer GRU (both forms).
 
 use super::{
-    Activation, Buffer, Dim, FloatError, absent_or, dot::dot, dot::dot_gates, exactly, first,
-    in_range, split,
+    Activation, Buffer, Dim, FloatError, absent_or,
+    dot::{Gates, dot, dot_gates},
+    exactly, first, in_range, math, split,
 };
 
 /// Where the reset gate acts.
@@ -255,13 +256,57 @@ impl<'a> GruF32<'a> {
     #[inline]
     fn clipped(&self, x: f32) -> f32 {
         match self.clip {
-            Some(c) => x.clamp(-c, c),
+            Some(c) => math::limit(x, -c, c),
             None => x,
         }
     }
 
+    /// Two units at a time, so that the six rows share the loads of `x` and `h`.
+    #[inline(never)]
+    fn step_reset_after(&self, state: &mut [f32], x: &[f32], new: &mut [f32]) {
+        let GruWeights { w, u, b_in, b_rec } = self.weights;
+        let units = self.units;
+        let w = Gates::new(w, b_in, units, self.input);
+        let u = Gates::new(u, b_rec, units, units);
+        let (Some(w), Some(u), 2..) = (w, u, units) else {
+            return self.step_single(state, x);
+        };
+        let usual = self.is_usual();
+        for pair in 0..units.div_ceil(2) {
+            // With an odd number of units the last pair takes its first unit once more: the same
+            // sums of the same old state, so the same result.
+            let unit = (2 * pair).min(units - 2);
+            let mut sums = [0.0; 6];
+            dot_gates(&w, unit, x, &mut sums);
+            let [_, _, _, _, nx0, nx1] = sums;
+            let [_, _, _, _, nh0, nh1] = &mut sums;
+            (*nh0, *nh1) = (0.0, 0.0);
+            dot_gates(&u, unit, state, &mut sums);
+            let [r0, r1, z0, z1, nh0, nh1] = sums;
+            let old = state.get(unit..unit + 2);
+            if let (Some([h0, h1]), Some([new0, new1])) = (old, new.get_mut(unit..unit + 2)) {
+                [*new0, *new1] = if usual {
+                    combine_usual([r0, r1, z0, z1], [nx0, nx1], [nh0, nh1], [*h0, *h1])
+                } else {
+                    [
+                        self.combine(r0, z0, nx0, nh0, *h0),
+                        self.combine(r1, z1, nx1, nh1, *h1),
+                    ]
+                };
+            }
+        }
+        copy(state, new);
+    }
+
+    /// Tanh, sigmoid and no clip: the functions are then known in the loop.
+    fn is_usual(&self) -> bool {
+        self.activation == Activation::Tanh
+            && self.recurrent_activation == Activation::Sigmoid
+            && self.clip.is_none()
+    }
+
     /// `h'` of one unit from its four sums.
-    #[inline]
+    #[inline(never)]
     fn combine(&self, r: f32, z: f32, nx: f32, nh: f32, h: f32) -> f32 {
         let r = self.recurrent_activation.apply(self.clipped(r));
         let z = self.recurrent_activation.apply(self.clipped(z));
@@ -269,56 +314,31 @@ impl<'a> GruF32<'a> {
         (1.0 - z) * n + z * h
     }
 
-    /// Two units at a time, so that the six rows share the loads of `x` and `h`.
-    fn step_reset_after(&self, state: &mut [f32], x: &[f32], new: &mut [f32]) {
-        let (i, h) = (self.input, self.units);
-        let (w_r, w_z, w_n) = gates(self.weights.w, h * i);
-        let (u_r, u_z, u_n) = gates(self.weights.u, h * h);
-        let (bi_r, bi_z, bi_n) = gates(self.weights.b_in, h);
-        let (br_r, br_z, br_n) = gates(self.weights.b_rec, h);
-        let (mut bi_r, mut bi_z, mut bi_n) = (bi_r.iter(), bi_z.iter(), bi_n.iter());
-        let (mut br_r, mut br_z, mut br_n) = (br_r.iter(), br_z.iter(), br_n.iter());
-        let mut bias = move || {
-            let take = |b: &mut core::slice::Iter<'_, f32>| b.next().copied().unwrap_or(0.0);
-            (
-                take(&mut bi_r) + take(&mut br_r),
-                take(&mut bi_z) + take(&mut br_z),
-                take(&mut bi_n),
-                take(&mut br_n),
-            )
-        };
-        let w = w_r
-            .chunks((2 * i).max(1))
-            .zip(w_z.chunks((2 * i).max(1)))
-            .zip(w_n.chunks((2 * i).max(1)));
-        let u = u_r
-            .chunks((2 * h).max(1))
-            .zip(u_z.chunks((2 * h).max(1)))
-            .zip(u_n.chunks((2 * h).max(1)));
-        let old: &[f32] = state;
-        let pairs = old.chunks(2).zip(new.chunks_mut(2));
-        for (((h_old, h_new), ((w_r, w_z), w_n)), ((u_r, u_z), u_n)) in pairs.zip(w).zip(u) {
-            match (h_old, h_new) {
-                ([h0, h1], [new0, new1]) => {
-                    let (r0, z0, nx0, nh0) = bias();
-                    let (r1, z1, nx1, nh1) = bias();
-                    let [r0, r1, z0, z1, nx0, nx1] =
-                        dot_gates(w_r, w_z, w_n, x, [r0, r1, z0, z1, nx0, nx1]);
-                    let [r0, r1, z0, z1, nh0, nh1] =
-                        dot_gates(u_r, u_z, u_n, old, [r0, r1, z0, z1, nh0, nh1]);
-                    *new0 = self.combine(r0, z0, nx0, nh0, *h0);
-                    *new1 = self.combine(r1, z1, nx1, nh1, *h1);
+    /// The only unit of a layer, in the order of sums of the pairs.
+    fn step_single(&self, state: &mut [f32], x: &[f32]) {
+        let [h] = state else { return };
+        let at = |b: &[f32], gate: usize| b.get(gate).copied().unwrap_or(0.0);
+        let sum = |gate: usize, h: Option<f32>, from: f32| {
+            let i = self.input;
+            match h {
+                None => {
+                    let row = self.weights.w.get(gate * i..(gate + 1) * i);
+                    dot(row.unwrap_or(&[]), x, from + at(self.weights.b_in, gate))
                 }
-                ([h0], [new0]) => {
-                    let (r, z, nx, nh) = bias();
-                    let r = dot(u_r, old, dot(w_r, x, r));
-                    let z = dot(u_z, old, dot(w_z, x, z));
-                    *new0 = self.combine(r, z, dot(w_n, x, nx), dot(u_n, old, nh), *h0);
+                Some(h) => {
+                    let u = at(self.weights.u, gate);
+                    (from + at(self.weights.b_rec, gate)) + u * h
                 }
-                _ => {}
             }
-        }
-        state.copy_from_slice_checked(new);
+        };
+        let both = |gate: usize| sum(gate, Some(*h), sum(gate, None, 0.0));
+        *h = self.combine(
+            both(0),
+            both(1),
+            sum(2, None, 0.0),
+            sum(2, Some(*h), 0.0),
+            *h,
+        );
     }
 
     /// First `r ⊙ h` and `z` of all units, then the candidates.
@@ -328,35 +348,39 @@ impl<'a> GruF32<'a> {
         x: &[f32],
         scratch: &mut [f32],
     ) -> Result<(), FloatError> {
-        let (i, h) = (self.input, self.units);
-        let (w_r, w_z, w_n) = gates(self.weights.w, h * i);
-        let (u_r, u_z, u_n) = gates(self.weights.u, h * h);
-        let (bi_r, bi_z, bi_n) = gates(self.weights.b_in, h);
-        let (br_r, br_z, br_n) = gates(self.weights.b_rec, h);
-        let (rh, z) = split(Buffer::Scratch, scratch, h)?;
-        let none = || core::iter::repeat(&0.0);
-        let gate =
-            |w: &[f32], u: &[f32], b_in: &[f32], b_rec: &[f32], h: &[f32], out: &mut [f32]| {
-                let biases = b_in.iter().chain(none()).zip(b_rec.iter().chain(none()));
-                let rows = w.chunks(i.max(1)).zip(u.chunks(h.len().max(1)));
-                for ((v, (w, u)), (b_in, b_rec)) in out.iter_mut().zip(rows).zip(biases) {
-                    let sum = dot(u, h, dot(w, x, b_in + b_rec));
-                    *v = self.recurrent_activation.apply(self.clipped(sum));
-                }
-            };
-        gate(w_r, u_r, bi_r, br_r, state, rh);
-        gate(w_z, u_z, bi_z, br_z, state, z);
+        let g = self.recurrent_activation;
+        let (rh, z) = split(Buffer::Scratch, scratch, self.units)?;
+        self.gate(0, g, x, state, rh);
+        self.gate(1, g, x, state, z);
         for (r, h) in rh.iter_mut().zip(&*state) {
             *r *= h;
         }
-        let biases = bi_n.iter().chain(none()).zip(br_n.iter().chain(none()));
-        let rows = w_n.chunks(i.max(1)).zip(u_n.chunks(h.max(1)));
-        for (((h, z), (w, u)), (b_in, b_rec)) in state.iter_mut().zip(&*z).zip(rows).zip(biases) {
-            let sum = dot(u, rh, dot(w, x, b_in + b_rec));
-            let n = self.activation.apply(self.clipped(sum));
+        // `state` is only read unit by unit from here on, so that it can hold n and then h'.
+        for ((unit, h), z) in state.iter_mut().enumerate().zip(&*z) {
+            let n = self
+                .activation
+                .apply(self.clipped(self.sum(2, unit, x, rh)));
             *h = (1.0 - z) * n + z * *h;
         }
         Ok(())
+    }
+
+    /// One gate of all units, `g(W·x + b_in + U·h + b_rec)`.
+    fn gate(&self, gate: usize, g: Activation, x: &[f32], h: &[f32], out: &mut [f32]) {
+        for (unit, v) in out.iter_mut().enumerate() {
+            *v = g.apply(self.clipped(self.sum(gate, unit, x, h)));
+        }
+    }
+
+    /// `W·x + b_in + U·h + b_rec` of one row.
+    fn sum(&self, gate: usize, unit: usize, x: &[f32], h: &[f32]) -> f32 {
+        let row = gate * self.units + unit;
+        let (i, n) = (self.input, self.units);
+        let bias = |b: &[f32]| b.get(row).copied().unwrap_or(0.0);
+        let w = self.weights.w.get(row * i..(row + 1) * i).unwrap_or(&[]);
+        let u = self.weights.u.get(row * n..(row + 1) * n).unwrap_or(&[]);
+        let input = dot(w, x, bias(self.weights.b_in));
+        dot(u, h, input + bias(self.weights.b_rec))
     }
 
     /// Runs over a window of whole time steps (`xs`, row-major `T×I`), starting at `state`, which
@@ -412,10 +436,19 @@ impl<'a> GruF32<'a> {
     }
 }
 
+/// [`GruF32::combine`] of two units with tanh and sigmoid; `gates` are those of `r` and then `z`.
+#[inline(always)]
+fn combine_usual(gates: [f32; 4], nx: [f32; 2], nh: [f32; 2], h: [f32; 2]) -> [f32; 2] {
+    let [r0, r1, z0, z1] = math::sigmoid_all(gates);
+    let ([nx0, nx1], [nh0, nh1], [h0, h1]) = (nx, nh, h);
+    let [n0, n1] = math::tanh_all([nx0 + r0 * nh0, nx1 + r1 * nh1]);
+    [(1.0 - z0) * n0 + z0 * h0, (1.0 - z1) * n1 + z1 * h1]
+}
+
 /// Copies the state, or zeros.
 pub(super) fn show(out: &mut [f32], state: &[f32], shown: bool) {
     if shown {
-        out.copy_from_slice_checked(state);
+        copy(out, state);
     } else {
         out.fill(0.0);
     }
@@ -446,21 +479,9 @@ pub(super) fn steps_of(
     Ok(steps)
 }
 
-/// The parts r, z, n of a slice of three parts of `len` values; empty ones of an empty slice.
-fn gates(all: &[f32], len: usize) -> (&[f32], &[f32], &[f32]) {
-    let part = |k: usize| all.get(k * len..(k + 1) * len).unwrap_or(&[]);
-    (part(0), part(1), part(2))
-}
-
-/// `copy_from_slice` that copies the common part instead of panicking.
-trait CopyChecked {
-    fn copy_from_slice_checked(&mut self, from: &[f32]);
-}
-
-impl CopyChecked for [f32] {
-    fn copy_from_slice_checked(&mut self, from: &[f32]) {
-        for (to, from) in self.iter_mut().zip(from) {
-            *to = *from;
-        }
+/// `copy_from_slice` of the common part, without its panic.
+fn copy(to: &mut [f32], from: &[f32]) {
+    for (to, from) in to.iter_mut().zip(from) {
+        *to = *from;
     }
 }

@@ -34,6 +34,8 @@ mod activation;
 mod bidirectional;
 mod dense;
 pub mod dot;
+#[cfg(all(target_arch = "arm", target_os = "none", target_abi = "eabihf"))]
+mod fpu;
 mod gru;
 mod math;
 mod model;
