@@ -31,7 +31,11 @@ impl Build {
 type Condition = fn(&Build) -> bool;
 
 /// Name and condition, the preferred one first. `kernel/mod.rs` has one line for each as well.
-const KERNELS: &[(&str, Condition)] = &[("host", |b| b.std), ("portable", |_| true)];
+const KERNELS: &[(&str, Condition)] = &[
+    ("quad", |b| b.is("thumbv6m-") || b.is("thumbv7m-")),
+    ("host", |b| b.std),
+    ("portable", |_| true),
+];
 
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");

@@ -10,6 +10,8 @@ use crate::model::{DenseLayer, GruLayer};
 #[cfg(feature = "std")]
 pub mod host;
 pub mod portable;
+#[cfg(any(gru_active = "quad", test))]
+pub mod quad;
 
 /// What a kernel has to compute.
 ///
@@ -37,6 +39,8 @@ compile_error!("the kernel that `--cfg gru_kernel` asks for does not run on this
 use host::Host as Chosen;
 #[cfg(gru_active = "portable")]
 use portable::Portable as Chosen;
+#[cfg(gru_active = "quad")]
+use quad::Quad as Chosen;
 
 /// The kernel that this build uses for its own layout.
 pub type Active = Chosen;

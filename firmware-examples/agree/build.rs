@@ -1,0 +1,147 @@
+//! Makes the models and what the host's portable kernel computes with them.
+//!
+//! `GRU_AGREE_CORE` chooses the memory map and the layout; `run.sh` sets it.
+
+use gru_core::activation::Activation;
+use gru_core::artifact::DenseHeader;
+use gru_core::layout::Layout;
+use gru_core::random::{self, SplitMix};
+use gru_core::writer::{self, Aligned, QuantLayer, QuantModel};
+use gru_core::{Digest, Model};
+use std::path::Path;
+use std::{env, fs};
+
+/// Time steps per model.
+const STEPS: usize = 12;
+
+/// Flash and RAM of QEMU's board (start and KiB), and the layout that the core's kernel eats.
+fn core(name: &str) -> Option<([u32; 4], Layout)> {
+    let mps2 = [0, 4096, 0x2000_0000, 128];
+    Some(match name {
+        "microbit" => ([0, 256, 0x2000_0000, 16], Layout::Quad),
+        "m0plus" | "m3" => (mps2, Layout::Quad),
+        "m4" | "m7" => (mps2, Layout::Pair),
+        "m33" => ([0x1000_0000, 4096, 0x3800_0000, 128], Layout::Pair),
+        "m55" => ([0x1000_0000, 512, 0x3000_0000, 128], Layout::Rows),
+        _ => return None,
+    })
+}
+
+/// Drives weights, multipliers, biases and samples to their limits.
+fn extreme(model: &mut QuantModel, rng: &mut SplitMix) {
+    let mut pick = |values: &[i64]| values[rng.below(values.len())];
+    for layer in &mut model.layers {
+        match layer {
+            QuantLayer::Gru(g) => {
+                g.header.nh_shift = pick(&[0, 1, 2, 3, 4]) as u8;
+                g.w.iter_mut().for_each(|w| *w = pick(&[-127, 127]) as i8);
+                g.u.iter_mut().for_each(|w| *w = pick(&[-127, 127]) as i8);
+                for m in g.mw.iter_mut().chain(&mut g.mu) {
+                    *m = pick(&[1, 2, 40, 300, 32766, 32767]) as u16;
+                }
+                g.b.iter_mut()
+                    .for_each(|b| *b = pick(&[-32768, -1, 0, 1, 32767]) as i16);
+            }
+            QuantLayer::Dense(d) => {
+                d.w.iter_mut().for_each(|w| *w = pick(&[-127, 127]) as i8);
+                for m in &mut d.m {
+                    *m = pick(&[1, 65535, 65536, 1 << 22, 1 << 24, i32::MAX as i64]) as i32;
+                }
+                let most = (1 << 30) - 1;
+                d.b.iter_mut()
+                    .for_each(|b| *b = pick(&[-most, -1, 0, 1, most]) as i32);
+            }
+        }
+    }
+    for x in &mut model.self_test {
+        *x = pick(&[-32768, -1, 0, 1, 32767]) as i16;
+    }
+}
+
+fn models(core: &str) -> Vec<QuantModel> {
+    let longest = if core == "microbit" { 33 } else { 67 };
+    let mut rng = SplitMix(7);
+    let mut models = Vec::new();
+    for n in 1..=longest {
+        for (features, units, outputs) in [(n, vec![4], 2), (3, vec![n], n % 13 + 1)] {
+            models.push(random::model(rng.bits(), features, &units, outputs));
+        }
+    }
+    for _ in 0..longest / 4 {
+        let mut any = |most| rng.below(most) + 1;
+        let sizes = (any(20), vec![any(20), any(20)], any(20));
+        models.push(random::model(rng.bits(), sizes.0, &sizes.1, sizes.2));
+    }
+    for (i, model) in models.iter_mut().enumerate() {
+        let features = model.features.len();
+        model.self_test = (0..STEPS).flat_map(|_| rng.sample(features)).collect();
+        if i % 3 == 2 {
+            extreme(model, &mut rng);
+        }
+        if i % 7 == 3 {
+            // A Dense layer between, with an activation and a ragged number of rows.
+            let units = match model.layers.first() {
+                Some(QuantLayer::Gru(g)) => g.header.units,
+                _ => continue,
+            };
+            let header = DenseHeader {
+                units,
+                activation: Activation::Tanh,
+                frac: 0,
+            };
+            let dense = random::dense(&mut rng, units as usize, header);
+            model.layers.insert(1, QuantLayer::Dense(dense));
+        }
+    }
+    models
+}
+
+/// Digest over the outputs of all steps of the self-test.
+fn outputs(model: &Model<'_>, samples: &[i16]) -> u64 {
+    let mut state = writer::host_state(model).expect("a state");
+    let mut digest = Digest::default();
+    for sample in samples.chunks_exact(model.features()) {
+        let out = model.step(&mut state, sample).expect("a sound sample");
+        for y in out.values() {
+            digest.update(&[y]);
+        }
+    }
+    digest.value()
+}
+
+fn main() {
+    println!("cargo::rerun-if-env-changed=GRU_AGREE_CORE");
+    let name = env::var("GRU_AGREE_CORE").unwrap_or_else(|_| "m4".to_string());
+    let ([flash, flash_k, ram, ram_k], layout) = core(&name).expect("GRU_AGREE_CORE");
+    let out = env::var("OUT_DIR").unwrap();
+    let out = Path::new(&out);
+    let memory = format!(
+        "MEMORY {{ FLASH : ORIGIN = {flash:#x}, LENGTH = {flash_k}K\n RAM : ORIGIN = {ram:#x}, LENGTH = {ram_k}K }}\n"
+    );
+    fs::write(out.join("memory.x"), memory).unwrap();
+    println!("cargo::rustc-link-search={}", out.display());
+    println!("cargo::rustc-link-arg-bins=-Tlink.x");
+    println!("cargo::rustc-link-arg-bins=--nmagic");
+
+    // Records: length (u32), number of samples' values (u32), digest of the outputs (u64), the
+    // artifact, the samples; padded to a multiple of four.
+    let mut records = Vec::new();
+    let mut state_len = 0;
+    for model in models(&name) {
+        let bytes = writer::write(&model, layout).expect("a sound model");
+        // What the portable kernel makes of the plainest layout is right.
+        let rows = Aligned::new(&writer::write(&model, Layout::Rows).expect("a sound model"));
+        let rows = Model::load(&rows).expect("a sound model");
+        state_len = state_len.max(rows.state_len());
+        records.extend((bytes.len() as u32).to_le_bytes());
+        records.extend((model.self_test.len() as u32).to_le_bytes());
+        records.extend(outputs(&rows, &model.self_test).to_le_bytes());
+        records.extend(bytes);
+        records.resize(records.len().next_multiple_of(4), 0);
+        records.extend(model.self_test.iter().flat_map(|x| x.to_le_bytes()));
+        records.resize(records.len().next_multiple_of(4), 0);
+    }
+    fs::write(out.join("records.bin"), &records).unwrap();
+    let source = format!("/// Words of the largest state.\npub const STATE: usize = {state_len};\n");
+    fs::write(out.join("models.rs"), source).unwrap();
+}

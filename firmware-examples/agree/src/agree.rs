@@ -1,0 +1,95 @@
+//! Runs the self-test and the outputs of many random and extreme models on this core's kernel and
+//! compares them with the host's portable kernel. Ends with 0 through semihosting if all agree.
+//!
+//! Prints the kernel's name; `run.sh` compares it with the one that the core should have.
+#![no_std]
+#![no_main]
+
+use cortex_m_rt::entry;
+use gru_core::{Digest, Model, State, kernel};
+use semihosting::{eprintln, println, process};
+
+include!(concat!(env!("OUT_DIR"), "/models.rs"));
+
+/// Keeps the records at a multiple of four.
+#[repr(C, align(4))]
+struct Records<B: ?Sized>(B);
+
+static RECORDS: &Records<[u8]> =
+    &Records(*include_bytes!(concat!(env!("OUT_DIR"), "/records.bin")));
+
+/// Splits off a record: its artifact, its samples and the digest of its outputs.
+fn record(rest: &'static [u8]) -> Option<(&'static [u8], &'static [u8], u64, &'static [u8])> {
+    let (len, rest) = rest.split_first_chunk::<4>()?;
+    let (values, rest) = rest.split_first_chunk::<4>()?;
+    let (digest, rest) = rest.split_first_chunk::<8>()?;
+    let len = u32::from_le_bytes(*len) as usize;
+    let values = 2 * u32::from_le_bytes(*values) as usize;
+    let (artifact, rest) = rest.split_at_checked(len.next_multiple_of(4))?;
+    let (samples, rest) = rest.split_at_checked(values.next_multiple_of(4))?;
+    Some((
+        artifact.get(..len)?,
+        samples.get(..values)?,
+        u64::from_le_bytes(*digest),
+        rest,
+    ))
+}
+
+/// Whether hidden states and outputs agree.
+fn agrees(model: &Model<'_>, state: &mut State<STATE>, samples: &[u8], outputs: u64) -> bool {
+    if state.bind(model).is_err() {
+        return false;
+    }
+    if let Err(e) = model.self_test(state) {
+        eprintln!("{}: {e}", model.name());
+        return false;
+    }
+    let mut sample = [0i16; 128];
+    let Some(sample) = sample.get_mut(..model.features()) else {
+        return false;
+    };
+    let mut digest = Digest::default();
+    for bytes in samples.chunks_exact(2 * model.features()) {
+        for (x, b) in sample.iter_mut().zip(bytes.chunks_exact(2)) {
+            if let [lo, hi] = *b {
+                *x = i16::from_le_bytes([lo, hi]);
+            }
+        }
+        match model.step(state, sample) {
+            Ok(out) => out.values().for_each(|y| digest.update(&[y])),
+            Err(_) => return false,
+        }
+    }
+    if digest.value() != outputs {
+        eprintln!("{}: outputs differ", model.name());
+    }
+    digest.value() == outputs
+}
+
+#[entry]
+fn main() -> ! {
+    let mut rest = &RECORDS.0;
+    let mut state = State::<STATE>::unbound();
+    let (mut models, mut wrong) = (0, 0);
+    while let Some((artifact, samples, outputs, others)) = record(rest) {
+        rest = others;
+        models += 1;
+        match Model::load(artifact) {
+            Ok(model) => {
+                if !agrees(&model, &mut state, samples, outputs) {
+                    let units = model.layers().first().map_or(0, |l| l.units());
+                    eprintln!("differs: {} -> {units}", model.features());
+                    wrong += 1;
+                }
+            }
+            Err(_) => wrong += 1,
+        }
+    }
+    println!("kernel {}: {models} models, {wrong} differ", kernel::ACTIVE);
+    process::exit(if wrong == 0 && rest.is_empty() && models > 0 { 0 } else { 1 });
+}
+
+#[panic_handler]
+fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
+    process::exit(101)
+}

@@ -1,0 +1,348 @@
+//! The kernel for Cortex-M0, M0+ and M3: layout `Quad`, four rows of one column in a word.
+//!
+//! Whole layers run in `quad_v6m.s`, whose head explains the arithmetic: four shifts of a word of
+//! weights give four mixed rows, whose sums modulo 2^32 separate exactly at the end. Per four
+//! multiply-accumulates that is 11 instructions and a share of the loads.
+//!
+//! What the assembly computes has a twin in plain Rust here, instruction by instruction where it
+//! matters, which the host's tests compare with the portable kernel; on emulated cores
+//! `firmware-examples/agree` compares the assembly itself.
+
+#[cfg(target_arch = "arm")]
+use super::Kernel;
+#[cfg(target_arch = "arm")]
+use super::portable::{self, Portable};
+#[cfg(target_arch = "arm")]
+use crate::activation::TANH_TABLE;
+#[cfg(target_arch = "arm")]
+use crate::layout::{Layout, align4};
+#[cfg(target_arch = "arm")]
+use crate::model::{DenseLayer, GruLayer};
+
+/// What a GRU layer's assembly reads; its order is the assembly's.
+#[cfg(target_arch = "arm")]
+#[repr(C)]
+struct GruArgs {
+    blocks: *const u8,
+    x: *const i16,
+    h: *const i16,
+    out: *mut i16,
+    /// Pairs of columns of `x`, at least one.
+    x_pairs: usize,
+    /// Pairs of columns of `h`, at least one.
+    h_pairs: usize,
+    /// Blocks of four units, at least one.
+    count: usize,
+    /// `16 - nh_shift`.
+    shift: u32,
+    table: *const u32,
+    /// Offset of the parameters in a block.
+    params: usize,
+}
+
+/// What a Dense layer's assembly reads; its order is the assembly's.
+#[cfg(target_arch = "arm")]
+#[repr(C)]
+struct DenseArgs {
+    weights: *const u8,
+    x: *const i16,
+    out: *mut i16,
+    params: *const u8,
+    /// Pairs of columns, at least one.
+    pairs: usize,
+    /// Blocks of four rows, at least one.
+    count: usize,
+}
+
+/// The instructions, and nothing else.
+#[cfg(target_arch = "arm")]
+#[allow(unsafe_code, reason = "the layers are written in assembly")]
+mod shim {
+    use super::{DenseArgs, GruArgs};
+
+    core::arch::global_asm!(include_str!("quad_v6m.s"), options(raw));
+
+    // SAFETY: the two functions are defined in quad_v6m.s with these arguments; they follow the
+    // procedure call standard, read and write only what the arguments describe, and keep nothing.
+    unsafe extern "C" {
+        /// Reads `count` blocks of weights and parameters, `align4` of the columns of `x` and
+        /// `h`; writes `4 · count` values to `out`. All pointers are multiples of four.
+        pub(super) fn gru_quad_gru(args: &GruArgs);
+        /// Reads `count` quads of rows of `2 · pairs` words, as many parameters, and `align4` of
+        /// the columns of `x`; writes `4 · count` values to `out`. All pointers are multiples of
+        /// four.
+        pub(super) fn gru_quad_dense(args: &DenseArgs);
+    }
+}
+
+/// Whether a pointer is one to whole words.
+#[cfg(target_arch = "arm")]
+#[inline]
+fn aligned<T>(slice: &[T]) -> bool {
+    slice.as_ptr().addr() & 3 == 0
+}
+
+/// Layers in assembly for cores without dual multiply-accumulate.
+#[cfg(target_arch = "arm")]
+#[derive(Debug, Clone, Copy)]
+pub struct Quad;
+
+#[cfg(target_arch = "arm")]
+impl Kernel for Quad {
+    const NAME: &'static str = "quad";
+    const LAYOUT: Layout = Layout::Quad;
+
+    fn gru(layer: &GruLayer<'_>, x: &[i16], h: &[i16], out: &mut [i16]) {
+        let (input, units) = (layer.input(), layer.units());
+        let count = units.div_ceil(4);
+        let sound = layer.layout == Layout::Quad
+            && input > 0
+            && units > 0
+            && layer.nh_shift <= 16
+            && layer.blocks.len() >= count * Layout::Quad.gru_block_len(input, units)
+            && x.len() >= align4(input)
+            && h.len() >= align4(units)
+            && out.len() >= align4(units)
+            && aligned(layer.blocks)
+            && aligned(x)
+            && aligned(h)
+            && aligned(out);
+        if !sound {
+            return Portable::gru(layer, x, h, out);
+        }
+        let args = GruArgs {
+            blocks: layer.blocks.as_ptr(),
+            x: x.as_ptr(),
+            h: h.as_ptr(),
+            out: out.as_mut_ptr(),
+            x_pairs: input.div_ceil(2),
+            h_pairs: units.div_ceil(2),
+            count,
+            shift: 16 - layer.nh_shift as u32,
+            table: TANH_TABLE.as_ptr(),
+            params: Layout::Quad.gru_weights_len(input, units),
+        };
+        #[allow(unsafe_code, reason = "the layer is written in assembly")]
+        // SAFETY: every length and alignment that the function asks for has been checked above,
+        // and `out` is a unique borrow apart from the others.
+        unsafe {
+            shim::gru_quad_gru(&args)
+        }
+    }
+
+    fn dense(layer: &DenseLayer<'_>, x: &[i16], out: &mut [i16]) {
+        let (input, units) = (layer.input(), layer.units());
+        let count = units.div_ceil(4);
+        let weights_len = Layout::Quad.dense_weights_len(input, units);
+        let sound = layer.layout == Layout::Quad
+            && input > 0
+            && units > 0
+            && layer.bytes.len() >= Layout::Quad.dense_len(input, units)
+            && x.len() >= align4(input)
+            && out.len() >= align4(units)
+            && aligned(layer.bytes)
+            && aligned(x)
+            && aligned(out);
+        let params = layer.bytes.get(weights_len..);
+        let (true, Some(params)) = (sound, params) else {
+            return portable::dense_any(layer, x, out);
+        };
+        let args = DenseArgs {
+            weights: layer.bytes.as_ptr(),
+            x: x.as_ptr(),
+            out: out.as_mut_ptr(),
+            params: params.as_ptr(),
+            pairs: input.div_ceil(2),
+            count,
+        };
+        #[allow(unsafe_code, reason = "the layer is written in assembly")]
+        // SAFETY: every length and alignment that the function asks for has been checked above,
+        // and `out` is a unique borrow apart from the others.
+        unsafe {
+            shim::gru_quad_dense(&args)
+        }
+    }
+}
+
+/// The assembly's arithmetic in plain Rust.
+#[cfg(test)]
+mod twin {
+    /// Where the sums of rows A, B, C, D start, so that the bias of 128 is taken off at the end.
+    pub(super) fn starts(x: &[i16]) -> [i32; 4] {
+        let sum = x.iter().fold(0i32, |sum, &x| sum + x as i32);
+        let c = sum.wrapping_mul(-128);
+        let b = c.wrapping_add(c << 8);
+        let a = c.wrapping_add(b << 8);
+        [a, b, c, 0]
+    }
+
+    /// The four rows of a run of words, one word a column.
+    pub(super) fn rows(words: impl Iterator<Item = i32>, x: &[i16]) -> [i32; 4] {
+        let mut sums = starts(x);
+        for (w, &x) in words.zip(x) {
+            for (sum, shift) in sums.iter_mut().zip([0, 8, 16, 24]) {
+                *sum = sum.wrapping_add((w >> shift).wrapping_mul(x as i32));
+            }
+        }
+        let [a, b, c, d] = sums;
+        [
+            a.wrapping_sub(b << 8),
+            b.wrapping_sub(c << 8),
+            c.wrapping_sub(d << 8),
+            d,
+        ]
+    }
+
+    /// `REQ`.
+    pub(super) fn requantize(acc: i32, m: u16) -> i32 {
+        let low = (acc as u16 as u32).wrapping_mul(m as u32) >> 16;
+        (acc >> 16).wrapping_mul(m as i32).wrapping_add(low as i32)
+    }
+
+    /// `CLAMP` of `v + 32768`, and back.
+    pub(super) fn sat16(v: i32) -> i16 {
+        let u = v.wrapping_add(32768);
+        let u = u & !(u >> 31);
+        let over = if 65535 >= u as u32 { 0 } else { -1 };
+        (((u | over) as u16) ^ 0x8000) as i16
+    }
+
+    /// `.Ldense_row`.
+    pub(super) fn dense(acc: i32, m: i32, bias: i32) -> i16 {
+        let (ah, al) = (acc >> 16, acc as u16 as u32);
+        let (mh, ml) = (m as u32 >> 16, m as u16 as u32);
+        let t = ah * ml as i32 + (al.wrapping_mul(ml) >> 16) as i32;
+        let low = al * mh + t as u16 as u32;
+        let high = ah * mh as i32 + (t >> 16) + (low >> 16) as i32;
+        sat16(high.wrapping_add(bias))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::twin;
+    use crate::kernel::portable::{dot, mix};
+    use crate::layout::Layout;
+    use crate::quant::{requantize, requantize_dense, sat16};
+    use crate::random::SplitMix;
+    use std::vec;
+    use std::vec::Vec;
+
+    const EXTREMES: [i32; 11] = [
+        i32::MIN,
+        i32::MIN + 1,
+        -65537,
+        -65536,
+        -32769,
+        -1,
+        0,
+        1,
+        32768,
+        65536,
+        i32::MAX,
+    ];
+
+    /// Four rows of `n` weights as the layout has them, against the plain products.
+    fn check_rows(weights: &[Vec<i8>], x: &[i16]) {
+        let n = x.len();
+        let columns = Layout::Quad.columns(n);
+        let mut bytes: Vec<u8> = vec![0; 4 * columns];
+        for (row, weights) in weights.iter().enumerate() {
+            for column in 0..columns {
+                let w = weights.get(column).copied().unwrap_or(0);
+                let place = Layout::Quad.dense_weight(n, row, column);
+                bytes[place.byte] = place.encode(w);
+            }
+        }
+        let words = bytes
+            .chunks_exact(4)
+            .map(|w| i32::from_le_bytes(w.try_into().unwrap()));
+        let mut padded = x.to_vec();
+        padded.resize(columns, 0);
+        let rows = twin::rows(words, &padded);
+        for (row, weights) in rows.iter().zip(weights) {
+            let weights: Vec<u8> = weights.iter().map(|&w| w as u8).collect();
+            assert_eq!(*row, dot(&weights, x));
+        }
+    }
+
+    #[test]
+    fn mixed_rows_separate_exactly_for_all_lengths() {
+        let mut rng = SplitMix(11);
+        for n in 0..=67 {
+            for round in 0..40 {
+                let extreme = round % 2 == 0;
+                let weight = |rng: &mut SplitMix| match extreme {
+                    true => [-127, 127][rng.below(2)],
+                    false => rng.range(-127, 127) as i8,
+                };
+                let weights: Vec<Vec<i8>> = (0..4)
+                    .map(|_| (0..n).map(|_| weight(&mut rng)).collect())
+                    .collect();
+                let x: Vec<i16> = (0..n)
+                    .map(|_| match extreme {
+                        true => [i16::MIN, i16::MAX][rng.below(2)],
+                        false => rng.bits() as i16,
+                    })
+                    .collect();
+                check_rows(&weights, &x);
+            }
+        }
+        // The largest sums that the loader lets pass: 516 weights of 127.
+        let most = vec![vec![127i8; 516]; 4];
+        check_rows(&most, &[i16::MIN; 516]);
+        check_rows(&most, &[i16::MAX; 516]);
+    }
+
+    #[test]
+    fn split_multiplications_are_exact() {
+        let mut rng = SplitMix(12);
+        let mut cases: Vec<(i32, i32)> = Vec::new();
+        for a in EXTREMES {
+            for m in [1, 2, 32766, 32767, 65535, 65536, i32::MAX - 1, i32::MAX] {
+                cases.push((a, m));
+            }
+        }
+        cases.extend((0..1_000_000).map(|_| {
+            let shift = rng.below(31);
+            let acc = rng.bits() as i32 >> rng.below(31);
+            (acc, ((rng.bits() as i32 & i32::MAX) >> shift).max(1))
+        }));
+        for (acc, m) in cases {
+            let short = (m & 32767).max(1) as u16;
+            assert_eq!(
+                twin::requantize(acc, short),
+                requantize(acc, short),
+                "{acc} {short}"
+            );
+            let bias = (acc ^ m) >> 2;
+            let want = requantize_dense(acc, m, bias);
+            assert_eq!(twin::dense(acc, m, bias), want, "{acc} {m}");
+        }
+    }
+
+    #[test]
+    fn clamping_without_a_branch_saturates() {
+        let mut rng = SplitMix(13);
+        let random = (0..1_000_000).map(|_| rng.bits() as i32 >> 1);
+        // A pre-activation is below 2^31 - 2^15 in magnitude: two products below 2^30, a bias.
+        for v in EXTREMES.map(|v| v >> 1).into_iter().chain(random) {
+            assert_eq!(twin::sat16(v), sat16(v), "{v}");
+        }
+        for v in -100_000..100_000 {
+            assert_eq!(twin::sat16(v), sat16(v), "{v}");
+        }
+    }
+
+    #[test]
+    fn one_multiplication_mixes() {
+        let mut rng = SplitMix(14);
+        for _ in 0..1_000_000 {
+            let (z, h, n) = (rng.below(65536) as i32, rng.bits(), rng.bits());
+            let (h, n) = (h as i16, n as i16);
+            let sum = z.wrapping_mul(h as i32 - n as i32);
+            let sum = sum.wrapping_add((n as i32) << 16).wrapping_add(32768);
+            assert_eq!((sum >> 16) as i16, mix(z, h, n));
+        }
+    }
+}

@@ -1,0 +1,606 @@
+@ GRU and Dense layers on the Quad layout for ARMv6-M (Cortex-M0, M0+); also runs on ARMv7-M.
+@
+@ A word holds one column of four rows, A in the lowest byte; A, B, C biased by 128, D signed.
+@ The word shifted right by 24, 16, 8 and 0 is D, 2^8 D + C', 2^16 D + 2^8 C' + B' and
+@ 2^24 D + 2^16 C' + 2^8 B' + A' (' = biased). Each is multiplied by x and summed modulo 2^32:
+@
+@   S3 = D   S2 = 2^8 S3 + C'   S1 = 2^8 S2 + B'   S0 = 2^8 S1 + A'     (sums over the columns)
+@
+@ so C' = S2 - 2^8 S3 and so on, exactly; C = C' - 128 sum(x). The sums start at constants such
+@ that this correction is already in them: S2 at i2 = -128 sum(x), S1 at i1 = i2 + 2^8 i2,
+@ S0 at i0 = i2 + 2^8 i1.
+@
+@ No branch and no address but those of the tanh table depends on data.
+
+	.syntax unified
+	.thumb
+
+@ ---- multiply-accumulate ----------------------------------------------------------------
+
+	@ Four rows of one column: the word \w (destroyed) times \x, into the sums \a (low) \b \c \d.
+	.macro	MAC4 w, x, t, a, b, c, d
+	asrs	\t, \w, #24
+	muls	\t, \x, \t
+	add	\d, \t
+	asrs	\t, \w, #16
+	muls	\t, \x, \t
+	add	\c, \t
+	asrs	\t, \w, #8
+	muls	\t, \x, \t
+	add	\b, \t
+	muls	\w, \x, \w
+	add	\a, \w
+	.endm
+
+	@ Two columns of eight rows: 55 cycles, 100 bytes.
+	.macro	PAIR8
+	ldm	r1!, {r2}
+	sxth	r5, r2
+	ldm	r0!, {r3}
+	MAC4	r3, r5, r4, r6, r8, r9, r10
+	ldm	r0!, {r3}
+	MAC4	r3, r5, r4, r7, r11, r12, lr
+	asrs	r2, r2, #16
+	ldm	r0!, {r3, r4}
+	MAC4	r3, r2, r5, r6, r8, r9, r10
+	MAC4	r4, r2, r5, r7, r11, r12, lr
+	.endm
+
+	@ Two columns of four rows: 29 cycles, 52 bytes.
+	.macro	PAIR4
+	ldm	r1!, {r2}
+	sxth	r3, r2
+	ldm	r0!, {r4, r5}
+	MAC4	r4, r3, r6, r7, r8, r9, r10
+	asrs	r2, r2, #16
+	MAC4	r5, r2, r6, r7, r8, r9, r10
+	.endm
+
+	.section .text.gru_quad, "ax", %progbits
+
+	@ Sums of eight rows. r0 weights, r1 x, r2 -> i0 i1 i2, r3 end of x, r4 entry into the loop.
+	@ Returns r0 after the weights; the first word's sums in r6 r8 r9 r10, the second's in
+	@ r7 r11 r12 lr. Clobbers r1-r5. [sp] of the caller holds the end of x.
+	.p2align 2
+	.thumb_func
+.Lmac8:
+	push	{lr}
+	str	r3, [sp, #4]
+	ldm	r2!, {r5, r6, r7}
+	mov	r8, r6
+	mov	r9, r7
+	mov	r11, r6
+	mov	r12, r7
+	movs	r6, #0
+	mov	r10, r6
+	mov	lr, r6
+	mov	r6, r5
+	mov	r7, r5
+	bx	r4
+	.thumb_func
+.Lloop8:
+	PAIR8
+	PAIR8
+	PAIR8
+	PAIR8
+	ldr	r2, [sp, #4]
+	cmp	r1, r2
+	beq	1f
+	b	.Lloop8
+1:	pop	{pc}
+
+	@ Sums of four rows: as above; sums in r7 r8 r9 r10, clobbers r1-r6 and r12.
+	.p2align 2
+	.thumb_func
+.Lmac4:
+	ldm	r2!, {r5, r6, r7}
+	mov	r12, r3
+	mov	r8, r6
+	mov	r9, r7
+	mov	r7, r5
+	movs	r6, #0
+	mov	r10, r6
+	bx	r4
+	.thumb_func
+.Lloop4:
+	PAIR4
+	PAIR4
+	PAIR4
+	PAIR4
+	cmp	r1, r12
+	bne	.Lloop4
+	bx	lr
+
+	@ i0 i1 i2 of the x from r0 to r1 (a multiple of two words), stored at r2.
+	@ Clobbers r0, r3-r6.
+	.p2align 2
+	.thumb_func
+.Linit:
+	movs	r5, #0
+2:	ldm	r0!, {r3, r4}
+	sxth	r6, r3
+	adds	r5, r5, r6
+	asrs	r3, r3, #16
+	adds	r5, r5, r3
+	sxth	r6, r4
+	adds	r5, r5, r6
+	asrs	r4, r4, #16
+	adds	r5, r5, r4
+	cmp	r0, r1
+	bne	2b
+	lsls	r5, r5, #7
+	negs	r5, r5
+	lsls	r4, r5, #8
+	adds	r4, r4, r5
+	lsls	r3, r4, #8
+	adds	r3, r3, r5
+	stm	r2!, {r3, r4, r5}
+	bx	lr
+
+	@ \out = address of the entry into the loop at label \loop with pairs of \bytes bytes, for
+	@ \pairs >= 1 pairs: the first pass does what is left over from a multiple of four.
+	.macro	ENTRY out, t, pairs, loop, bytes
+	negs	\out, \pairs
+	movs	\t, #3
+	ands	\out, \t
+	movs	\t, #\bytes
+	muls	\out, \t, \out
+	ldr	\t, =\loop
+	adds	\out, \out, \t
+	movs	\t, #1
+	orrs	\out, \t
+	.endm
+
+@ ---- arithmetic ------------------------------------------------------------------------
+
+	@ acc = floor(acc * m / 2^16), m < 2^15.
+	.macro	REQ acc, t, m
+	asrs	\t, \acc, #16
+	uxth	\acc, \acc
+	muls	\t, \m, \t
+	muls	\acc, \m, \acc
+	lsrs	\acc, \acc, #16
+	adds	\acc, \acc, \t
+	.endm
+
+	@ u = u < 0 ? 0 : u > 65535 ? -1 : u; \max = 65535. Its low 16 bits are the clamped value.
+	.macro	CLAMP u, t, max
+	asrs	\t, \u, #31
+	bics	\u, \t
+	cmp	\max, \u
+	sbcs	\t, \t
+	orrs	\u, \t
+	.endm
+
+	@ u = tanh of v = u - 32768 for a clamped u; r1 = table.
+	.macro	TANH u, t, s
+	lsls	\t, \u, #16
+	lsrs	\t, \t, #23
+	lsls	\t, \t, #2
+	ldr	\t, [r1, \t]
+	lsls	\u, \u, #25
+	lsrs	\u, \u, #17
+	sxth	\s, \t
+	muls	\u, \s, \u
+	adds	\u, \u, \t
+	asrs	\u, \u, #16
+	.endm
+
+@ ---- GRU layer -------------------------------------------------------------------------
+
+	.equ	F_CUR, 0	@ end of x of the running .Lmac8
+	.equ	F_BLOCK, 4	@ arguments, as struct GruArgs has them
+	.equ	F_X, 8
+	.equ	F_H, 12
+	.equ	F_OUT, 16
+	.equ	F_XEND, 20
+	.equ	F_HEND, 24
+	.equ	F_BLOCKS, 28
+	.equ	F_SHIFT, 32
+	.equ	F_TABLE, 36
+	.equ	F_PARAMS, 40	@ from the start of a block
+	.equ	F_X8, 44	@ entries into the loops
+	.equ	F_H8, 48
+	.equ	F_X4, 52
+	.equ	F_H4, 56
+	.equ	F_U, 60
+	.equ	F_HP, 64	@ h of the block's units
+	.equ	F_IX, 68	@ i0 i1 i2 of x
+	.equ	F_IH, 80	@ i0 i1 i2 of h
+	.equ	F_VR, 92	@ b + req(W x), four units each
+	.equ	F_VZ, 108
+	.equ	F_NX, 124
+	.equ	F_NH, 140
+	.equ	FRAME, 160
+
+	.equ	MW_R, 0
+	.equ	MW_Z, 2
+	.equ	MW_N, 4
+	.equ	MU_R, 6
+	.equ	MU_Z, 8
+	.equ	MU_N, 10
+	.equ	B_R, 12
+	.equ	B_Z, 14
+	.equ	B_NX, 16
+	.equ	B_NH, 18
+
+	@ One row: acc to b + 32768 + req(acc). r1 parameters of the unit, r5 = 32768.
+	.macro	ROW acc, t, m, mul, bias
+	ldrh	\m, [r1, #\mul]
+	REQ	\acc, \t, \m
+	ldrh	\m, [r1, #\bias]
+	eors	\m, r5
+	adds	\acc, \acc, \m
+	.endm
+
+	@ Four rows, units D to A, with sums \a \b \c \d: r1 = parameters of unit D; results at \slot.
+	@ Clobbers r2, r3, r4, r6; \a may be r6 or r7.
+	.macro	ROWS a, b, c, d, mul, bias, slot, finish
+	mov	r2, \d
+	lsls	r4, r2, #8
+	mov	\d, \a
+	mov	r6, r2
+	ROW	r6, r3, r2, \mul, \bias
+	\finish	r6, r2
+	str	r6, [sp, #\slot + 12]
+	subs	r1, #20
+	mov	r2, \c
+	subs	r6, r2, r4
+	lsls	r4, r2, #8
+	ROW	r6, r3, r2, \mul, \bias
+	\finish	r6, r2
+	str	r6, [sp, #\slot + 8]
+	subs	r1, #20
+	mov	r2, \b
+	subs	r6, r2, r4
+	lsls	r4, r2, #8
+	ROW	r6, r3, r2, \mul, \bias
+	\finish	r6, r2
+	str	r6, [sp, #\slot + 4]
+	subs	r1, #20
+	mov	r6, \d
+	subs	r6, r6, r4
+	ROW	r6, r3, r2, \mul, \bias
+	\finish	r6, r2
+	str	r6, [sp, #\slot]
+	.endm
+
+	.macro	KEEP u, t
+	.endm
+
+	@ To sat16, r12 = 65535.
+	.macro	SAT u, t
+	CLAMP	\u, \t, r12
+	uxth	\u, \u
+	subs	\u, \u, r5
+	.endm
+
+	@ The gates of unit \u: sums of r in r6, of z in r7; r0 = parameters, r1 = table, r4 = 65535,
+	@ r5 = 32768. Clobbers r2, r3, r6, r7.
+	.macro	UNIT u
+	ldrh	r2, [r0, #MU_R]
+	REQ	r6, r3, r2
+	ldr	r2, [sp, #F_VR + 4 * \u]
+	adds	r6, r6, r2
+	CLAMP	r6, r2, r4
+	TANH	r6, r2, r3
+	adds	r6, r6, r5		@ r
+	ldr	r2, [sp, #F_NH + 4 * \u]
+	muls	r6, r2, r6
+	ldr	r3, [sp, #F_SHIFT]
+	asrs	r6, r3
+	ldr	r2, [sp, #F_NX + 4 * \u]
+	adds	r6, r6, r2
+	CLAMP	r6, r2, r4
+	TANH	r6, r2, r3		@ n
+	ldrh	r2, [r0, #MU_Z]
+	REQ	r7, r3, r2
+	ldr	r2, [sp, #F_VZ + 4 * \u]
+	adds	r7, r7, r2
+	CLAMP	r7, r2, r4
+	TANH	r7, r2, r3
+	adds	r7, r7, r5		@ z
+	ldr	r2, [sp, #F_HP]		@ n + z (h - n), rounded
+	ldrh	r2, [r2, #2 * \u]
+	sxth	r2, r2
+	subs	r2, r2, r6
+	muls	r2, r7, r2
+	lsls	r6, r6, #16
+	adds	r2, r2, r6
+	adds	r2, r2, r5
+	asrs	r2, r2, #16
+	ldr	r3, [sp, #F_OUT]
+	strh	r2, [r3, #2 * \u]
+	.endm
+
+	.global	gru_quad_gru
+	.type	gru_quad_gru, %function
+	.p2align 2
+	.thumb_func
+gru_quad_gru:
+	push	{r4-r7, lr}
+	mov	r4, r8
+	mov	r5, r9
+	mov	r6, r10
+	mov	r7, r11
+	push	{r4-r7}
+	sub	sp, #FRAME
+	add	r1, sp, #F_BLOCK
+	ldm	r0!, {r2-r5}
+	stm	r1!, {r2-r5}
+	ldm	r0!, {r2-r7}
+	stm	r1!, {r2-r7}
+	@ Entries into the loops; the arguments hold the numbers of pairs.
+	ldr	r0, [sp, #F_XEND]
+	ldr	r1, [sp, #F_HEND]
+	ENTRY	r2, r3, r0, .Lloop8, 100
+	str	r2, [sp, #F_X8]
+	ENTRY	r2, r3, r0, .Lloop4, 52
+	str	r2, [sp, #F_X4]
+	ENTRY	r2, r3, r1, .Lloop8, 100
+	str	r2, [sp, #F_H8]
+	ENTRY	r2, r3, r1, .Lloop4, 52
+	str	r2, [sp, #F_H4]
+	@ Ends of x and h; the sums over both run to whole double words, padded with zeros.
+	ldr	r6, [sp, #F_X]
+	lsls	r7, r0, #2
+	adds	r7, r7, r6
+	str	r7, [sp, #F_XEND]
+	adds	r0, #1
+	lsrs	r0, r0, #1
+	lsls	r0, r0, #3
+	ldr	r6, [sp, #F_H]
+	str	r6, [sp, #F_HP]
+	lsls	r7, r1, #2
+	adds	r7, r7, r6
+	str	r7, [sp, #F_HEND]
+	adds	r1, #1
+	lsrs	r1, r1, #1
+	lsls	r7, r1, #3
+	ldr	r1, [sp, #F_X]
+	adds	r1, r1, r0
+	ldr	r0, [sp, #F_X]
+	add	r2, sp, #F_IX
+	bl	.Linit
+	ldr	r0, [sp, #F_H]
+	adds	r1, r0, r7
+	bl	.Linit			@ r2 is at F_IH
+	ldr	r0, [sp, #F_BLOCK]
+	b	.Lblock
+	.p2align 2
+	.ltorg
+
+.Lblock:
+	@ W x, reset and update.
+	ldr	r1, [sp, #F_X]
+	add	r2, sp, #F_IX
+	ldr	r3, [sp, #F_XEND]
+	ldr	r4, [sp, #F_X8]
+	bl	.Lmac8
+	ldr	r1, [sp, #F_BLOCK]
+	ldr	r2, [sp, #F_PARAMS]
+	adds	r1, r1, r2
+	str	r1, [sp, #F_BLOCK]	@ parameters from here on
+	adds	r1, #60
+	movs	r5, #128
+	lsls	r5, r5, #8
+	ROWS	r6, r8, r9, r10, MW_R, B_R, F_VR, KEEP
+	adds	r1, #60
+	ROWS	r7, r11, r12, lr, MW_Z, B_Z, F_VZ, KEEP
+	@ W x, candidate.
+	ldr	r1, [sp, #F_X]
+	add	r2, sp, #F_IX
+	ldr	r3, [sp, #F_XEND]
+	ldr	r4, [sp, #F_X4]
+	bl	.Lmac4
+	str	r0, [sp, #F_U]
+	ldr	r1, [sp, #F_BLOCK]
+	adds	r1, #60
+	movs	r5, #128
+	lsls	r5, r5, #8
+	ROWS	r7, r8, r9, r10, MW_N, B_NX, F_NX, KEEP
+	@ U h, candidate: behind the two words a column of the others.
+	ldr	r1, [sp, #F_H]
+	add	r2, sp, #F_IH
+	ldr	r3, [sp, #F_HEND]
+	subs	r4, r3, r1
+	lsls	r4, r4, #2
+	adds	r0, r0, r4
+	ldr	r4, [sp, #F_H4]
+	bl	.Lmac4
+	ldr	r1, [sp, #F_BLOCK]
+	adds	r1, #60
+	movs	r5, #128
+	lsls	r5, r5, #8
+	adds	r2, r5, r5
+	subs	r2, #1
+	mov	r12, r2
+	ROWS	r7, r8, r9, r10, MU_N, B_NH, F_NH, SAT
+	@ U h, reset and update.
+	ldr	r0, [sp, #F_U]
+	ldr	r1, [sp, #F_H]
+	add	r2, sp, #F_IH
+	ldr	r3, [sp, #F_HEND]
+	ldr	r4, [sp, #F_H8]
+	bl	.Lmac8
+	ldr	r0, [sp, #F_BLOCK]
+	ldr	r1, [sp, #F_TABLE]
+	movs	r5, #128
+	lsls	r5, r5, #8
+	adds	r4, r5, r5
+	subs	r4, #1
+	mov	r2, r8
+	lsls	r2, r2, #8
+	subs	r6, r6, r2
+	mov	r2, r11
+	lsls	r2, r2, #8
+	subs	r7, r7, r2
+	UNIT	0
+	adds	r0, #20
+	mov	r6, r8
+	mov	r2, r9
+	lsls	r2, r2, #8
+	subs	r6, r6, r2
+	mov	r7, r11
+	mov	r2, r12
+	lsls	r2, r2, #8
+	subs	r7, r7, r2
+	UNIT	1
+	adds	r0, #20
+	mov	r6, r9
+	mov	r2, r10
+	lsls	r2, r2, #8
+	subs	r6, r6, r2
+	mov	r7, r12
+	mov	r2, lr
+	lsls	r2, r2, #8
+	subs	r7, r7, r2
+	UNIT	2
+	adds	r0, #20
+	mov	r6, r10
+	mov	r7, lr
+	UNIT	3
+	adds	r0, #20
+	str	r0, [sp, #F_BLOCK]
+	ldr	r1, [sp, #F_HP]
+	adds	r1, #8
+	str	r1, [sp, #F_HP]
+	ldr	r1, [sp, #F_OUT]
+	adds	r1, #8
+	str	r1, [sp, #F_OUT]
+	ldr	r1, [sp, #F_BLOCKS]
+	subs	r1, #1
+	str	r1, [sp, #F_BLOCKS]
+	beq	1f
+	b	.Lblock
+1:	add	sp, #FRAME
+	pop	{r4-r7}
+	mov	r8, r4
+	mov	r9, r5
+	mov	r10, r6
+	mov	r11, r7
+	pop	{r4-r7, pc}
+	.size	gru_quad_gru, . - gru_quad_gru
+
+@ ---- Dense layer -----------------------------------------------------------------------
+
+	.equ	D_W, 0		@ arguments, as struct DenseArgs has them
+	.equ	D_X, 4
+	.equ	D_OUT, 8
+	.equ	D_PARAMS, 12
+	.equ	D_XEND, 16
+	.equ	D_QUADS, 20
+	.equ	D_ENTRY, 24
+	.equ	D_IX, 28
+	.equ	D_FRAME, 40
+
+	@ r2 = sat16(bias + floor(r2 * m / 2^32)), the upper half unspecified; r1 -> m, bias.
+	@ Clobbers r3-r6.
+	.p2align 2
+	.thumb_func
+.Ldense_row:
+	ldr	r3, [r1]
+	uxth	r4, r2
+	asrs	r2, r2, #16
+	uxth	r5, r3
+	lsrs	r3, r3, #16
+	movs	r6, r4
+	muls	r6, r5, r6
+	lsrs	r6, r6, #16
+	muls	r5, r2, r5
+	adds	r6, r6, r5	@ ah ml + (al ml >> 16): fits
+	muls	r4, r3, r4
+	muls	r2, r3, r2
+	uxth	r5, r6
+	adds	r4, r4, r5	@ al mh + low half: fits unsigned
+	lsrs	r4, r4, #16
+	asrs	r6, r6, #16
+	adds	r2, r2, r6
+	adds	r2, r2, r4
+	ldr	r3, [r1, #4]
+	adds	r2, r2, r3
+	movs	r5, #128
+	lsls	r5, r5, #8
+	adds	r2, r2, r5
+	adds	r4, r5, r5
+	subs	r4, #1
+	CLAMP	r2, r3, r4
+	subs	r2, r2, r5
+	bx	lr
+
+	.global	gru_quad_dense
+	.type	gru_quad_dense, %function
+	.p2align 2
+	.thumb_func
+gru_quad_dense:
+	push	{r4-r7, lr}
+	mov	r4, r8
+	mov	r5, r9
+	mov	r6, r10
+	push	{r4-r6}
+	sub	sp, #D_FRAME
+	mov	r1, sp
+	ldm	r0!, {r2-r7}
+	stm	r1!, {r2-r7}
+	@ r6 = pairs of columns.
+	ENTRY	r2, r3, r6, .Lloop4, 52
+	str	r2, [sp, #D_ENTRY]
+	ldr	r0, [sp, #D_X]
+	lsls	r1, r6, #2
+	adds	r1, r1, r0
+	str	r1, [sp, #D_XEND]
+	adds	r6, #1
+	lsrs	r6, r6, #1
+	lsls	r6, r6, #3
+	adds	r1, r0, r6
+	add	r2, sp, #D_IX
+	bl	.Linit
+	ldr	r0, [sp, #D_W]
+.Lquad:
+	ldr	r1, [sp, #D_X]
+	add	r2, sp, #D_IX
+	ldr	r3, [sp, #D_XEND]
+	ldr	r4, [sp, #D_ENTRY]
+	bl	.Lmac4
+	ldr	r1, [sp, #D_PARAMS]
+	mov	r2, r8
+	lsls	r2, r2, #8
+	subs	r2, r7, r2
+	ldr	r7, [sp, #D_OUT]
+	bl	.Ldense_row
+	strh	r2, [r7]
+	adds	r1, #8
+	mov	r2, r8
+	mov	r3, r9
+	lsls	r3, r3, #8
+	subs	r2, r2, r3
+	bl	.Ldense_row
+	strh	r2, [r7, #2]
+	adds	r1, #8
+	mov	r2, r9
+	mov	r3, r10
+	lsls	r3, r3, #8
+	subs	r2, r2, r3
+	bl	.Ldense_row
+	strh	r2, [r7, #4]
+	adds	r1, #8
+	mov	r2, r10
+	bl	.Ldense_row
+	strh	r2, [r7, #6]
+	adds	r1, #8
+	str	r1, [sp, #D_PARAMS]
+	adds	r7, #8
+	str	r7, [sp, #D_OUT]
+	ldr	r1, [sp, #D_QUADS]
+	subs	r1, #1
+	str	r1, [sp, #D_QUADS]
+	bne	.Lquad
+	add	sp, #D_FRAME
+	pop	{r4-r6}
+	mov	r8, r4
+	mov	r9, r5
+	mov	r10, r6
+	pop	{r4-r7, pc}
+	.p2align 2
+	.ltorg
+	.size	gru_quad_dense, . - gru_quad_dense
