@@ -1,7 +1,7 @@
 //! Trains, quantizes and exports GRU + Dense models for `gru-core`.
 pub mod baseline;
-pub mod cli;
 pub mod board;
+pub mod cli;
 pub mod dataset;
 pub mod import;
 pub mod imu;
