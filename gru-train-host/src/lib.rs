@@ -1,5 +1,6 @@
 //! Trains, quantizes and exports GRU + Dense models for `gru-core`.
 pub mod baseline;
+pub mod bench_train;
 pub mod board;
 pub mod cli;
 pub mod dataset;
@@ -9,4 +10,5 @@ pub mod nn;
 pub mod optim;
 pub mod reliability;
 pub mod spec;
+pub mod train;
 mod view;

@@ -16,6 +16,15 @@ pub enum Inputs<'a> {
         /// Per feature.
         scale: &'a [f32],
     },
+    /// The same with a slice for each sequence, as a data set holds them: no copy at all.
+    Slices {
+        /// Counts of each sequence.
+        counts: &'a [&'a [i16]],
+        /// Per feature.
+        offset: &'a [f32],
+        /// Per feature.
+        scale: &'a [f32],
+    },
 }
 
 impl Inputs<'_> {
@@ -24,6 +33,7 @@ impl Inputs<'_> {
         match self {
             Self::F32(x) => x.len(),
             Self::I16 { counts, .. } => counts.len(),
+            Self::Slices { counts, .. } => counts.iter().map(|c| c.len()).sum(),
         }
     }
 
@@ -61,7 +71,7 @@ pub struct Sequences<'a> {
     pub count: usize,
     /// Steps `T` of each sequence, or of the longest one when `lengths` is given.
     pub steps: usize,
-    /// First row of each sequence; `i·T` without.
+    /// First row of each sequence; `i·T` without (0 for slices). Labels per step, too, begin there.
     pub starts: Option<&'a [usize]>,
     /// Valid steps of each sequence; all of them without.
     pub lengths: Option<&'a [usize]>,
@@ -101,25 +111,43 @@ impl<'a> Sequences<'a> {
     pub fn read(&self, index: usize, steps: usize, out: &mut Vec<f32>) {
         let f = self.features;
         let valid = self.length(index).min(steps);
-        let range = self.start(index) * f..(self.start(index) + valid) * f;
+        let start = self.first_row(index) * f;
+        let range = start..start + valid * f;
         out.clear();
-        match self.inputs {
-            Inputs::F32(x) => out.extend_from_slice(&x[range]),
+        let (counts, offset, scale) = match self.inputs {
+            Inputs::F32(x) => {
+                out.extend_from_slice(&x[range]);
+                out.resize(steps * f, 0.0);
+                return;
+            }
             Inputs::I16 {
                 counts,
                 offset,
                 scale,
-            } => {
-                for row in counts[range].chunks_exact(f) {
-                    out.extend(
-                        row.iter()
-                            .zip(offset.iter().zip(scale))
-                            .map(|(c, (o, s))| (f32::from(*c) - o) * s),
-                    );
-                }
-            }
+            } => (&counts[range], offset, scale),
+            Inputs::Slices {
+                counts,
+                offset,
+                scale,
+            } => (&counts[index][range], offset, scale),
+        };
+        for row in counts.chunks_exact(f) {
+            let both = offset.iter().zip(scale);
+            out.extend(
+                row.iter()
+                    .zip(both)
+                    .map(|(c, (o, s))| (f32::from(*c) - o) * s),
+            );
         }
         out.resize(steps * f, 0.0);
+    }
+
+    /// First row of a sequence within the slice that holds it.
+    fn first_row(&self, index: usize) -> usize {
+        match (self.inputs, self.starts) {
+            (Inputs::Slices { .. }, None) => 0,
+            _ => self.start(index),
+        }
     }
 
     /// Target of a sequence, or of one of its steps; `None` where it has no label.
@@ -167,7 +195,13 @@ impl<'a> Sequences<'a> {
                 return Err(format!("sequence {index}: no start"));
             }
             // A plain set must hold whole sequences, also where they are shorter.
-            let end = self.start(index) + self.length(index);
+            let rows = match self.inputs {
+                Inputs::Slices { counts, .. } => {
+                    counts.get(index).map_or(0, |c| c.len() / self.features)
+                }
+                _ => rows,
+            };
+            let end = self.first_row(index) + self.length(index);
             if end > rows {
                 return Err(format!(
                     "sequence {index} ends at row {end}, but there are {rows} rows"
@@ -182,6 +216,17 @@ impl<'a> Sequences<'a> {
         };
         if have < need {
             return Err(format!("{have} {what}, expected {need}"));
+        }
+        if let Inputs::I16 { offset, scale, .. } | Inputs::Slices { offset, scale, .. } =
+            self.inputs
+            && (offset.len() != self.features || scale.len() != self.features)
+        {
+            return Err(format!(
+                "{} offsets and {} scales, expected {} of each",
+                offset.len(),
+                scale.len(),
+                self.features
+            ));
         }
         if let Labels::PerSequence(l) | Labels::PerStep(l) = self.labels
             && let Some(bad) = l.iter().find(|l| **l >= 0 && **l as usize >= outputs)

@@ -93,6 +93,39 @@ pub struct Tally {
     pub count: usize,
 }
 
+impl Tally {
+    /// Share of right decisions.
+    pub fn accuracy(&self) -> f64 {
+        self.correct as f64 / self.count.max(1) as f64
+    }
+}
+
+/// Which product a matrix of weights belongs to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MatrixKind {
+    /// W of a GRU, rows r, z, n.
+    GruInput,
+    /// U of a GRU, rows r, z, n.
+    GruRecurrent,
+    /// W of a dense layer.
+    Dense,
+}
+
+/// One matrix among the parameters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Matrix {
+    /// Number of its layer.
+    pub layer: usize,
+    /// Which product it belongs to.
+    pub kind: MatrixKind,
+    /// Where it starts among the parameters.
+    pub start: usize,
+    /// Outputs.
+    pub rows: usize,
+    /// Inputs.
+    pub cols: usize,
+}
+
 /// Why a model cannot be trained.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NetworkError(pub String);
@@ -238,16 +271,37 @@ impl Network {
         decays
     }
 
-    /// Which matrices the parameters hold: start, rows and columns of each (biases left out).
-    pub fn matrices(&self) -> Vec<(usize, usize, usize)> {
+    /// Which matrices the parameters hold (biases left out).
+    pub fn matrices(&self) -> Vec<Matrix> {
         let mut matrices = Vec::new();
-        for (layer, start) in self.layers.iter().zip(&self.offsets) {
-            match layer {
+        for (layer, (shape, start)) in self.layers.iter().zip(&self.offsets).enumerate() {
+            match shape {
                 Layer::Gru(s, _) => {
-                    matrices.push((*start, 3 * s.units, s.input));
-                    matrices.push((start + 3 * s.units * s.input, 3 * s.units, s.units));
+                    let (rows, kind) = (3 * s.units, MatrixKind::GruInput);
+                    matrices.push(Matrix {
+                        layer,
+                        kind,
+                        start: *start,
+                        rows,
+                        cols: s.input,
+                    });
+                    let start = start + rows * s.input;
+                    let kind = MatrixKind::GruRecurrent;
+                    matrices.push(Matrix {
+                        layer,
+                        kind,
+                        start,
+                        rows,
+                        cols: s.units,
+                    });
                 }
-                Layer::Dense(s) => matrices.push((*start, s.units, s.input)),
+                Layer::Dense(s) => matrices.push(Matrix {
+                    layer,
+                    kind: MatrixKind::Dense,
+                    start: *start,
+                    rows: s.units,
+                    cols: s.input,
+                }),
             }
         }
         matrices

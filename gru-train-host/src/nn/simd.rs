@@ -314,9 +314,10 @@ impl<S: Simd, const FMA: bool> Lanes for F32<S, FMA> {
     #[inline(always)]
     fn tanh(self, x: S::f32s) -> S::f32s {
         let s = self.0;
+        // In this order the x86 instructions hand a NaN on instead of clamping it.
         let x = s.max_f32s(
-            s.min_f32s(x, s.splat_f32s(TANH_MAX)),
             s.splat_f32s(-TANH_MAX),
+            s.min_f32s(s.splat_f32s(TANH_MAX), x),
         );
         let x2 = self.mul(x, x);
         let mut p = s.splat_f32s(TANH_P[0]);

@@ -1,0 +1,309 @@
+use super::*;
+
+/// Sequences of two features whose class is the sign of the sum of the first feature.
+fn toy(count: usize, steps: usize, seed: u64) -> (Vec<f32>, Vec<i32>) {
+    let mut rng = Rng::new(seed);
+    let mut x = Vec::new();
+    let mut labels = Vec::new();
+    for _ in 0..count {
+        let mut sum = 0.0;
+        for _ in 0..steps {
+            let v = rng.normal() as f32;
+            sum += v;
+            x.extend([v, rng.normal() as f32]);
+        }
+        labels.push(i32::from(sum > 0.0));
+    }
+    (x, labels)
+}
+
+fn small() -> TrainConfig {
+    TrainConfig {
+        units: vec![6],
+        epochs: 6,
+        batch: 40,
+        lr: 0.01,
+        threads: 1,
+        ..TrainConfig::default()
+    }
+}
+
+#[test]
+fn a_toy_task_is_learnt() {
+    let (x, labels) = toy(400, 12, 1);
+    let data = Sequences::windows(&x, 2, 12, &labels);
+    let config = TrainConfig {
+        epochs: 15,
+        ..small()
+    };
+    let fitted = fit(&config, &data, None, 2, &mut silent()).unwrap();
+    let (first, last) = (fitted.history[0], fitted.history[14]);
+    assert!(last.loss < 0.5 * first.loss, "{first:?} {last:?}");
+    let (x, labels) = toy(200, 12, 2);
+    let test = Sequences::windows(&x, 2, 12, &labels);
+    let result = evaluate(&fitted.model, &test, 1).unwrap();
+    assert!(result.accuracy() > 0.9, "{}", result.accuracy());
+    assert_eq!(result.count, 200);
+}
+
+#[test]
+fn any_number_of_threads_gives_the_same_bits() {
+    let (x, labels) = toy(130, 9, 3);
+    let data = Sequences::windows(&x, 2, 9, &labels);
+    let config = TrainConfig {
+        readout: Readout::Mean { skip: 2 },
+        augment: Augment {
+            scale: 0.1,
+            jitter: 0.05,
+            time_warp: 0.1,
+            ..Augment::default()
+        },
+        clip_norm: Some(1.0),
+        ema: Some(0.9),
+        ..small()
+    };
+    let run = |threads| {
+        let config = TrainConfig {
+            threads,
+            ..config.clone()
+        };
+        fit(&config, &data, None, 2, &mut silent()).unwrap().model
+    };
+    let one = run(1);
+    assert_eq!(one, run(2));
+    assert_eq!(one, run(5));
+    let other = TrainConfig {
+        seed: 1,
+        ..config.clone()
+    };
+    assert_ne!(
+        one,
+        fit(&other, &data, None, 2, &mut silent()).unwrap().model
+    );
+}
+
+#[test]
+fn resuming_gives_the_same_bits() {
+    let (x, labels) = toy(100, 7, 4);
+    let data = Sequences::windows(&x, 2, 7, &labels);
+    let folder = std::env::temp_dir().join(format!("gru-checkpoint-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    let path = folder.join("state.ckpt");
+    let config = TrainConfig {
+        checkpoint: Some(path.clone()),
+        resume: true,
+        ema: Some(0.95),
+        schedule: Schedule::Cosine {
+            warmup: 1.0,
+            floor: 0.0,
+        },
+        patience: Some(4),
+        ..small()
+    };
+    let whole = TrainConfig {
+        checkpoint: None,
+        resume: false,
+        ..config.clone()
+    };
+    let whole = fit(&whole, &data, Some(&data), 2, &mut silent()).unwrap();
+    // Interrupted in the fourth epoch, like a power cut: by a panic of the observer.
+    let cut = std::panic::catch_unwind(|| {
+        let mut observe = |p: Progress<'_>| {
+            if let Progress::Batch {
+                epoch: 3, batch: 1, ..
+            } = p
+            {
+                panic!("power cut");
+            }
+        };
+        fit(&config, &data, Some(&data), 2, &mut observe)
+    });
+    assert!(cut.is_err() && path.exists());
+    let mut epochs = 0;
+    let mut observe = |p: Progress<'_>| epochs += usize::from(matches!(p, Progress::Epoch(_)));
+    let resumed = fit(&config, &data, Some(&data), 2, &mut observe).unwrap();
+    assert_eq!(epochs, 3);
+    assert_eq!(resumed.model, whole.model);
+    // Another recipe does not go on from it, and neither does another file.
+    let other = TrainConfig {
+        lr: 0.02,
+        ..config.clone()
+    };
+    let error = fit(&other, &data, None, 2, &mut silent())
+        .unwrap_err()
+        .to_string();
+    assert!(error.contains("another recipe"), "{error}");
+    std::fs::write(&path, b"something else").unwrap();
+    let error = fit(&config, &data, None, 2, &mut silent())
+        .unwrap_err()
+        .to_string();
+    assert!(error.contains("not a checkpoint"), "{error}");
+    std::fs::remove_dir_all(&folder).unwrap();
+}
+
+#[test]
+fn a_loss_that_is_not_a_number_stops_with_its_place() {
+    let (mut x, labels) = toy(100, 5, 5);
+    x[33] = f32::NAN;
+    let data = Sequences::windows(&x, 2, 5, &labels);
+    let error = fit(&small(), &data, None, 2, &mut silent())
+        .unwrap_err()
+        .to_string();
+    assert!(
+        error.contains("NaN") && error.contains("in epoch 1 batch"),
+        "{error}"
+    );
+}
+
+#[test]
+fn wrong_settings_and_data_are_named() {
+    let (x, labels) = toy(10, 5, 6);
+    let data = Sequences::windows(&x, 2, 5, &labels);
+    let fails = |config: TrainConfig, data: &Sequences<'_>, outputs| {
+        fit(&config, data, None, outputs, &mut silent())
+            .unwrap_err()
+            .to_string()
+    };
+    assert!(
+        fails(
+            TrainConfig {
+                units: vec![],
+                ..small()
+            },
+            &data,
+            2
+        )
+        .contains("units []")
+    );
+    assert!(
+        fails(
+            TrainConfig {
+                lr: -1.0,
+                ..small()
+            },
+            &data,
+            2
+        )
+        .contains("lr -1")
+    );
+    assert!(fails(small(), &data, 1).contains("label 1, but the model has 1 outputs"));
+    assert!(
+        fails(
+            TrainConfig {
+                readout: Readout::Every,
+                ..small()
+            },
+            &data,
+            2
+        )
+        .contains("Every")
+    );
+    let short = Sequences { count: 11, ..data };
+    assert!(fails(small(), &short, 2).contains("sequence 10 ends at row 55, but there are 50"));
+    let bad = toml::from_str::<TrainConfig>("unit = [3]")
+        .unwrap_err()
+        .to_string();
+    assert!(bad.contains("unknown field `unit`"), "{bad}");
+}
+
+#[test]
+fn a_recipe_reads_from_toml() {
+    let config: TrainConfig = toml::from_str(
+        r#"
+        units = [32, 16]
+        lr = 3e-3
+        readout = { kind = "mean", skip = 16 }
+        schedule = { kind = "cosine", warmup = 2 }
+        weight_decay = 1e-2
+        label_smoothing = 0.1
+        ema = 0.99
+        clip_norm = 1.0
+        augment = { rotation_rad = 0.2, scale = 0.1, jitter = 0.05 }
+        qat = { bits = 8, from_epoch = 10 }
+        optimizer = { convention = "torch" }
+        "#,
+    )
+    .unwrap();
+    assert_eq!(config.units, [32, 16]);
+    assert_eq!(config.readout, Readout::Mean { skip: 16 });
+    assert_eq!(
+        config.qat,
+        Some(Qat {
+            bits: 8,
+            from_epoch: 10
+        })
+    );
+}
+
+#[test]
+fn labels_per_step_and_short_sequences_are_learnt() {
+    // The label of a step is the sign of the previous value: needs memory of one step.
+    let mut rng = Rng::new(9);
+    let x: Vec<f32> = (0..60 * 20).map(|_| rng.normal() as f32).collect();
+    let labels: Vec<i32> = (0..60 * 20)
+        .map(|k| {
+            if k % 20 == 0 {
+                -1
+            } else {
+                i32::from(x[k - 1] > 0.0)
+            }
+        })
+        .collect();
+    let lengths: Vec<usize> = (0..60).map(|i| 5 + i % 16).collect();
+    let data = Sequences {
+        labels: Labels::PerStep(&labels),
+        lengths: Some(&lengths),
+        count: 60,
+        ..Sequences::windows(&x, 1, 20, &[])
+    };
+    let config = TrainConfig {
+        readout: Readout::Every,
+        epochs: 80,
+        batch: 20,
+        ..small()
+    };
+    let fitted = fit(&config, &data, None, 2, &mut silent()).unwrap();
+    let result = evaluate(&fitted.model, &data, 2).unwrap();
+    assert_eq!(result.count, lengths.iter().map(|l| l - 1).sum::<usize>());
+    assert!(result.accuracy() > 0.95, "{}", result.accuracy());
+}
+
+#[test]
+fn quantization_aware_training_survives_rounding_to_four_bits() {
+    let (x, labels) = toy(400, 12, 7);
+    let data = Sequences::windows(&x, 2, 12, &labels);
+    let config = TrainConfig {
+        epochs: 20,
+        ..small()
+    };
+    let round = |model: &ModelSpec| {
+        let network = Network::new::<f32>(model, Loss::default(), Isa::Baseline).unwrap();
+        let mut params: Vec<f32> = network.flatten(model);
+        for m in network.matrices() {
+            symmetric_rows(m, 3, &mut params[m.start..][..m.rows * m.cols]);
+        }
+        let mut rounded = model.clone();
+        network.write(&params, &mut rounded);
+        evaluate(&rounded, &data, 1).unwrap().loss
+    };
+    let plain = fit(&config, &data, None, 2, &mut silent()).unwrap();
+    let qat = TrainConfig {
+        qat: Some(Qat {
+            bits: 3,
+            from_epoch: 10,
+        }),
+        ..config
+    };
+    let aware = fit(&qat, &data, None, 2, &mut silent()).unwrap();
+    assert_eq!(
+        plain.history[..10]
+            .iter()
+            .map(|e| e.loss)
+            .collect::<Vec<_>>(),
+        aware.history[..10]
+            .iter()
+            .map(|e| e.loss)
+            .collect::<Vec<_>>()
+    );
+    assert!(round(&aware.model) < round(&plain.model));
+}
