@@ -53,7 +53,8 @@ fn main() {
     let core_name = var("GRU_BENCH_CORE", "m4");
     let name = var("GRU_BENCH_WORKLOAD", "w1");
     let (flash, ram, layout) = core(&core_name).expect("GRU_BENCH_CORE");
-    let w = workload(&name).expect("GRU_BENCH_WORKLOAD");
+    // The float program takes its sizes from here; its weights are made at compile time.
+    let w = workload(name.strip_suffix("-f32").unwrap_or(&name)).expect("GRU_BENCH_WORKLOAD");
 
     let out = env::var("OUT_DIR").unwrap();
     let out = Path::new(&out);
@@ -75,9 +76,14 @@ fn main() {
     let source = format!(
         "/// Features of a sample.\npub const FEATURES: usize = {};\n\
          /// Outputs.\npub const OUTPUTS: usize = {};\n\
+         /// Units of the GRU layers.\npub const UNITS: [usize; {}] = {:?};\n\
          /// Whether probabilities are asked for.\npub const SOFTMAX: bool = {};\n\
          /// Words of the state.\npub const STATE: usize = {state_len};\n",
-        w.features, w.outputs, w.softmax
+        w.features,
+        w.outputs,
+        w.units.len(),
+        w.units,
+        w.softmax
     );
     fs::write(out.join("workload.rs"), source).unwrap();
 }

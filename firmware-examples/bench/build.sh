@@ -15,7 +15,8 @@ case $core in
     *) fail "unknown core '$core'" ;;
 esac
 case $workload in
-    w[1-5]) ;;
+    w[1-5]) bin=step features="" ;;
+    w[1-5]-f32) bin=step_f32 features=f32 ;;
     *) fail "unknown workload '$workload'" ;;
 esac
 mkdir -p "$(dirname "$3")"
@@ -24,5 +25,5 @@ cd "$(dirname "$0")"
 export GRU_BENCH_CORE=$core GRU_BENCH_WORKLOAD=$workload
 export RUSTFLAGS="${cpu:+-C target-cpu=$cpu} ${GRU_BENCH_RUSTFLAGS:-}"
 target_dir=${CARGO_TARGET_DIR:-$PWD/target}
-CARGO_TARGET_DIR=$target_dir cargo build -q --release --bin step --target "$target"
-cp "$target_dir/$target/release/step" "$out"
+CARGO_TARGET_DIR=$target_dir cargo build -q --release --bin "$bin" --features "$features" --target "$target"
+cp "$target_dir/$target/release/$bin" "$out"

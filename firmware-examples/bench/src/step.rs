@@ -10,7 +10,14 @@ use gru_core::softmax::softmax_q15;
 use gru_core::{Model, State};
 use semihosting::process;
 
-include!(concat!(env!("OUT_DIR"), "/workload.rs"));
+#[expect(
+    dead_code,
+    reason = "the float program of the same workload uses all of them"
+)]
+mod workload {
+    include!(concat!(env!("OUT_DIR"), "/workload.rs"));
+}
+use workload::{FEATURES, OUTPUTS, SOFTMAX, STATE};
 
 /// Keeps the artifact at a multiple of four.
 #[repr(C, align(4))]
