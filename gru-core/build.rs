@@ -32,6 +32,7 @@ type Condition = fn(&Build) -> bool;
 
 /// Name and condition, the preferred one first. `kernel/mod.rs` has one line for each as well.
 const KERNELS: &[(&str, Condition)] = &[
+    ("mve", |b| b.mve()),
     ("quad", |b| b.is("thumbv6m-") || b.is("thumbv7m-")),
     ("host", |b| b.std),
     ("portable", |_| true),
@@ -69,5 +70,5 @@ fn main() {
     }
     println!("cargo::rustc-cfg=gru_active={active:?}");
     println!("cargo::rustc-cfg=gru_cpu={:?}", build.cpu);
-    let _ = (build.dsp(), build.mve());
+    let _ = build.dsp();
 }

@@ -22,7 +22,7 @@ fn core(name: &str) -> Option<([u32; 4], Layout)> {
         "m0plus" | "m3" => (mps2, Layout::Quad),
         "m4" | "m7" => (mps2, Layout::Pair),
         "m33" => ([0x1000_0000, 4096, 0x3800_0000, 128], Layout::Pair),
-        "m55" => ([0x1000_0000, 512, 0x3000_0000, 128], Layout::Rows),
+        "m55" => ([0x1000_0000, 512, 0x3000_0000, 128], Layout::Vector),
         _ => return None,
     })
 }

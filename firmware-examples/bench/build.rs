@@ -40,7 +40,7 @@ fn core(name: &str) -> Option<(u32, u32, Layout)> {
         "m0plus" | "m3" => (0, 0x2000_0000, Layout::Quad),
         "m4" | "m7" => (0, 0x2000_0000, Layout::Pair),
         "m33" => (0x1000_0000, 0x3800_0000, Layout::Pair),
-        "m55" => (0x1000_0000, 0x3000_0000, Layout::Rows),
+        "m55" => (0x1000_0000, 0x3000_0000, Layout::Vector),
         _ => return None,
     })
 }

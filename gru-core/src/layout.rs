@@ -30,12 +30,15 @@ pub const fn align4(n: usize) -> usize {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub enum Layout {
-    /// One unit a block, rows of plain int8: the portable kernel, MVE and the host.
+    /// One unit a block, rows of plain int8: the portable kernel.
     Rows,
     /// Two units a block, a column of both in one halfword: cores with `SMLAD` (M4, M7, M33).
     Pair,
     /// Four units a block, a column of all four in one word: cores without (M0+, M3).
     Quad,
+    /// Four units a block, eight columns of a row at once: cores with the vector extension (M55,
+    /// M85).
+    Vector,
     /// Eight units a block, pairs of columns: the SIMD units of a host, which rearranges a model
     /// for long runs ([`crate::writer::relayed`]). Devices refuse it.
     #[cfg(feature = "std")]
@@ -45,10 +48,16 @@ pub enum Layout {
 impl Layout {
     /// All layouts.
     #[cfg(not(feature = "std"))]
-    pub const ALL: [Self; 3] = [Self::Rows, Self::Pair, Self::Quad];
+    pub const ALL: [Self; 4] = [Self::Rows, Self::Pair, Self::Quad, Self::Vector];
     /// All layouts.
     #[cfg(feature = "std")]
-    pub const ALL: [Self; 4] = [Self::Rows, Self::Pair, Self::Quad, Self::Lanes];
+    pub const ALL: [Self; 5] = [
+        Self::Rows,
+        Self::Pair,
+        Self::Quad,
+        Self::Vector,
+        Self::Lanes,
+    ];
 
     /// Units (or Dense rows) that share a block: 1, 2, 4 or 8.
     #[inline]
@@ -56,17 +65,18 @@ impl Layout {
         match self {
             Self::Rows => 1,
             Self::Pair => 2,
-            Self::Quad => 4,
+            Self::Quad | Self::Vector => 4,
             #[cfg(feature = "std")]
             Self::Lanes => 8,
         }
     }
 
-    /// Columns as stored: padded to even where two are read at once.
+    /// Columns as stored: padded where two or eight are read at once.
     #[inline]
     pub const fn columns(self, n: usize) -> usize {
         match self {
             Self::Rows => n,
+            Self::Vector => (n + 7) & !7,
             _ => (n + 1) & !1,
         }
     }
@@ -132,6 +142,13 @@ impl Layout {
                 };
                 quad_place(word, unit)
             }
+            // The rows of two units, eight columns each, then the next eight columns.
+            Self::Vector => Place {
+                byte: unit / 2 * (2 * GATES * columns)
+                    + (column / 8 * (2 * GATES) + (unit & 1) * GATES + gate) * 8
+                    + column % 8,
+                biased: false,
+            },
             #[cfg(feature = "std")]
             Self::Lanes => lanes_place(column / 2 * GATES + gate, unit, column),
         }
@@ -148,6 +165,10 @@ impl Layout {
             },
             Self::Pair => pair_place(row / 2 * (columns / 2) + column / 2, row & 1, column),
             Self::Quad => quad_place(row / 4 * columns + column, row & 3),
+            Self::Vector => Place {
+                byte: row / 4 * (4 * columns) + (column / 8 * 4 + (row & 3)) * 8 + column % 8,
+                biased: false,
+            },
             #[cfg(feature = "std")]
             Self::Lanes => lanes_place(row / 8 * (columns / 2) + column / 2, row & 7, column),
         }

@@ -9,6 +9,8 @@ use crate::model::{DenseLayer, GruLayer};
 
 #[cfg(feature = "std")]
 pub mod host;
+#[cfg(gru_active = "mve")]
+pub mod mve;
 pub mod portable;
 #[cfg(any(gru_active = "quad", test))]
 pub mod quad;
@@ -37,6 +39,8 @@ compile_error!("the kernel that `--cfg gru_kernel` asks for does not run on this
 // One line per kernel; `build.rs` chooses.
 #[cfg(gru_active = "host")]
 use host::Host as Chosen;
+#[cfg(gru_active = "mve")]
+use mve::Mve as Chosen;
 #[cfg(gru_active = "portable")]
 use portable::Portable as Chosen;
 #[cfg(gru_active = "quad")]

@@ -99,6 +99,20 @@ fn accumulate(layout: Layout, part: &[u8], columns: usize, x: &[i16]) -> Accumul
                 }
             }
         }
+        Layout::Vector => {
+            let pair_len = part.len() / 2;
+            for (pair, rows) in part.chunks_exact(pair_len.max(1)).enumerate() {
+                for (rows, x) in rows.chunks_exact(2 * GATES * 8).zip(x.chunks(8)) {
+                    for (unit, rows) in rows.chunks_exact(GATES * 8).enumerate() {
+                        for (acc, w) in acc.iter_mut().zip(rows.chunks_exact(8)) {
+                            if let Some(acc) = acc.get_mut(2 * pair + unit) {
+                                *acc = acc.wrapping_add(dot(w, x));
+                            }
+                        }
+                    }
+                }
+            }
+        }
         #[cfg(feature = "std")]
         Layout::Lanes => {
             for (groups, x) in part.chunks_exact(16 * GATES).zip(x.chunks_exact(2)) {
@@ -338,6 +352,13 @@ pub(crate) fn dense_any(layer: &DenseLayer<'_>, x: &[i16], out: &mut [i16]) {
             Layout::Quad => {
                 for (word, &x) in rows.chunks_exact(4).zip(x) {
                     quad_mac(&mut acc, word, x);
+                }
+            }
+            Layout::Vector => {
+                for (rows, x) in rows.chunks_exact(4 * 8).zip(x.chunks(8)) {
+                    for (acc, w) in acc.iter_mut().zip(rows.chunks_exact(8)) {
+                        *acc = acc.wrapping_add(dot(w, x));
+                    }
                 }
             }
             #[cfg(feature = "std")]
