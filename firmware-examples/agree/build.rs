@@ -115,8 +115,17 @@ fn main() {
     let ([flash, flash_k, ram, ram_k], layout) = core(&name).expect("GRU_AGREE_CORE");
     let out = env::var("OUT_DIR").unwrap();
     let out = Path::new(&out);
+    // The M55's board has little memory where it boots, and more elsewhere for the records.
+    let (records, records_k) = match &*name {
+        "m55" => (0x1100_0000, 2048),
+        _ => (flash + flash_k / 4 * 1024, flash_k / 4 * 3),
+    };
+    let flash_k = if name == "m55" { flash_k } else { flash_k / 4 };
     let memory = format!(
-        "MEMORY {{ FLASH : ORIGIN = {flash:#x}, LENGTH = {flash_k}K\n RAM : ORIGIN = {ram:#x}, LENGTH = {ram_k}K }}\n"
+        "MEMORY {{ FLASH : ORIGIN = {flash:#x}, LENGTH = {flash_k}K\n\
+         RECORDS : ORIGIN = {records:#x}, LENGTH = {records_k}K\n\
+         RAM : ORIGIN = {ram:#x}, LENGTH = {ram_k}K }}\n\
+         SECTIONS {{ .records : ALIGN(4) {{ KEEP(*(.records)) }} > RECORDS }} INSERT AFTER .rodata;\n"
     );
     fs::write(out.join("memory.x"), memory).unwrap();
     println!("cargo::rustc-link-search={}", out.display());
@@ -142,6 +151,7 @@ fn main() {
         records.resize(records.len().next_multiple_of(4), 0);
     }
     fs::write(out.join("records.bin"), &records).unwrap();
-    let source = format!("/// Words of the largest state.\npub const STATE: usize = {state_len};\n");
+    let source =
+        format!("/// Words of the largest state.\npub const STATE: usize = {state_len};\n");
     fs::write(out.join("models.rs"), source).unwrap();
 }

@@ -13,10 +13,12 @@ include!(concat!(env!("OUT_DIR"), "/models.rs"));
 
 /// Keeps the records at a multiple of four.
 #[repr(C, align(4))]
-struct Records<B: ?Sized>(B);
+struct Records<B>(B);
 
-static RECORDS: &Records<[u8]> =
-    &Records(*include_bytes!(concat!(env!("OUT_DIR"), "/records.bin")));
+// SAFETY: the linker script gives the section a place of its own.
+#[unsafe(link_section = ".records")]
+static RECORDS: Records<[u8; include_bytes!(concat!(env!("OUT_DIR"), "/records.bin")).len()]> =
+    Records(*include_bytes!(concat!(env!("OUT_DIR"), "/records.bin")));
 
 /// Splits off a record: its artifact, its samples and the digest of its outputs.
 fn record(rest: &'static [u8]) -> Option<(&'static [u8], &'static [u8], u64, &'static [u8])> {
@@ -68,7 +70,7 @@ fn agrees(model: &Model<'_>, state: &mut State<STATE>, samples: &[u8], outputs: 
 
 #[entry]
 fn main() -> ! {
-    let mut rest = &RECORDS.0;
+    let mut rest: &[u8] = &RECORDS.0;
     let mut state = State::<STATE>::unbound();
     let (mut models, mut wrong) = (0, 0);
     while let Some((artifact, samples, outputs, others)) = record(rest) {
@@ -86,7 +88,11 @@ fn main() -> ! {
         }
     }
     println!("kernel {}: {models} models, {wrong} differ", kernel::ACTIVE);
-    process::exit(if wrong == 0 && rest.is_empty() && models > 0 { 0 } else { 1 });
+    process::exit(if wrong == 0 && rest.is_empty() && models > 0 {
+        0
+    } else {
+        1
+    });
 }
 
 #[panic_handler]
