@@ -7,6 +7,7 @@
 mod artifact;
 mod console;
 mod generate;
+mod reliability;
 mod run;
 mod source;
 
@@ -38,6 +39,8 @@ enum Command {
     Run(run::RunArgs),
     /// Write synthetic wrist-IMU recordings as CSV, one row per time step.
     Generate(generate::GenerateArgs),
+    /// Measure every promise of the reliability table; exit code 1 when one does not hold.
+    Reliability(reliability::ReliabilityArgs),
 }
 
 /// Runs one command line (the program's name first) and returns the exit code.
@@ -65,6 +68,7 @@ pub fn run<A: Into<OsString> + Clone>(
         Command::Summary(args) => artifact::summary(&args, &mut console),
         Command::Run(args) => run::run(&args, &mut console),
         Command::Generate(args) => generate::generate(&args, &mut console),
+        Command::Reliability(args) => reliability::reliability(&args, &mut console),
     };
     match done {
         Ok(()) => 0,

@@ -8,4 +8,6 @@ pub mod blobs;
 pub mod flash;
 pub mod hostile;
 pub mod power_cut;
+pub mod report;
 pub mod stream;
+pub mod supply;

@@ -450,3 +450,73 @@ pub fn sweep_reject(artifact_len: usize) -> Sweep {
     });
     sweep
 }
+
+/// All 27 sequences of three updates out of three numbers; returns them and how many ended wrong.
+#[must_use]
+pub fn orders_of_three() -> (u64, u64) {
+    let (mut orders, mut wrong) = (0, 0);
+    for order in 0..27_u32 {
+        let mut stage = Stage::<4, 128>::new(16, Before::Erased, 1);
+        let mut highest = 10;
+        for sequence in [order / 9, order / 3 % 3, order % 3].map(|n| 11 + n) {
+            let update = package(sequence, &[sequence as u8; 20], &[]);
+            let running = Product.boot(&stage.flash, stage.slots).map(|(r, _)| r);
+            let end = install(&mut stage.flash, stage.slots, running, &update, &OPEN, 7)
+                .and_then(|trial| confirm(&mut stage.flash, stage.slots, trial));
+            wrong += u64::from(end.is_ok() != (sequence > highest));
+            highest = highest.max(sequence);
+            let runs = Product
+                .boot(&stage.flash, stage.slots)
+                .map(|(r, _)| r.sequence);
+            wrong += u64::from(runs != Some(highest));
+        }
+        orders += 1;
+    }
+    (orders, wrong)
+}
+
+/// Flips every bit of a package whose last 8 bytes sign the rest, the record's own CRC put right; returns flips and
+/// how often the parser was entered. (The test `power_cut` does the same with ed25519.)
+#[must_use]
+pub fn signature_hook() -> (u64, u64) {
+    use std::cell::Cell;
+    // A keyed sum stands for a signature here: what counts is who is called, and when.
+    let sign = |message: &[u8]| {
+        let mut hasher = DefaultHasher::new();
+        (0x5eed_u64, message).hash(&mut hasher);
+        hasher.finish().to_le_bytes()
+    };
+    let mut good = package(12, &[9; 40], &[0; 8]);
+    let at = good.len() - 8;
+    let signature = sign(&good[..at]);
+    good[at..].copy_from_slice(&signature);
+    let entered = Cell::new(0);
+    let verify = |package: &[u8]| {
+        package
+            .split_last_chunk::<8>()
+            .is_some_and(|(message, signature)| sign(message) == *signature)
+    };
+    let accept = |_: &[u8]| {
+        entered.set(entered.get() + 1);
+        true
+    };
+    let gate = Gate {
+        floor: 0,
+        verify: &verify,
+        accept: &accept,
+    };
+    let stage = Stage::<4, 128>::new(16, Before::Erased, 1);
+    let running = Product.boot(&stage.flash, stage.slots).map(|(r, _)| r);
+    let mut flips = 0;
+    for bit in (0..28 * 8).chain(32 * 8..good.len() * 8) {
+        let mut bad = good.clone();
+        bad[bit / 8] ^= 1 << (bit % 8);
+        let crc = crc32(&bad[..28]).to_le_bytes();
+        bad[28..32].copy_from_slice(&crc);
+        let mut flash = stage.flash.clone();
+        let end = install(&mut flash, stage.slots, running, &bad, &gate, 16);
+        entered.set(entered.get() + u64::from(end.is_ok()));
+        flips += 1;
+    }
+    (flips, entered.get())
+}
