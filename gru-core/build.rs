@@ -34,6 +34,7 @@ type Condition = fn(&Build) -> bool;
 const KERNELS: &[(&str, Condition)] = &[
     ("mve", |b| b.mve()),
     ("quad", |b| b.is("thumbv6m-") || b.is("thumbv7m-")),
+    ("dsp", |b| b.dsp() && !b.mve()),
     ("host", |b| b.std),
     ("portable", |_| true),
 ];
@@ -67,6 +68,10 @@ fn main() {
         Some(name) if runs(&name) => active = name,
         Some(_) => println!("cargo::rustc-cfg=gru_kernel_absent"),
         None => {}
+    }
+    println!("cargo::rustc-check-cfg=cfg(gru_dsp)");
+    if build.dsp() {
+        println!("cargo::rustc-cfg=gru_dsp");
     }
     println!("cargo::rustc-cfg=gru_active={active:?}");
     println!("cargo::rustc-cfg=gru_cpu={:?}", build.cpu);

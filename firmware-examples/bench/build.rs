@@ -2,8 +2,11 @@
 //!
 //! `GRU_BENCH_CORE` and `GRU_BENCH_WORKLOAD` choose; `build.sh` sets them.
 
+use gru_core::activation::Activation;
+use gru_core::artifact::DenseHeader;
 use gru_core::layout::Layout;
 use gru_core::random;
+use gru_core::writer::{QuantLayer, QuantModel};
 use std::path::Path;
 use std::{env, fs};
 
@@ -19,7 +22,7 @@ struct Workload {
 
 fn workload(name: &str) -> Option<Workload> {
     let (features, units, outputs, softmax): (_, &'static [usize], _, _) = match name {
-        "w1" => (5, &[32], 3, true),
+        "w1" | "check" => (5, &[32], 3, true),
         "w2" => (9, &[64], 6, true),
         "w3" => (10, &[154], 12, true),
         "w4" => (6, &[32, 32], 4, false),
@@ -34,13 +37,13 @@ fn workload(name: &str) -> Option<Workload> {
     })
 }
 
-/// Flash and RAM of QEMU's board, and the layout that the core's kernel eats.
-fn core(name: &str) -> Option<(u32, u32, Layout)> {
+/// Flash and RAM of QEMU's board, the core's kernel and the layout that it eats.
+fn core(name: &str) -> Option<(u32, u32, &'static str, Layout)> {
     Some(match name {
-        "m0plus" | "m3" => (0, 0x2000_0000, Layout::Quad),
-        "m4" | "m7" => (0, 0x2000_0000, Layout::Pair),
-        "m33" => (0x1000_0000, 0x3800_0000, Layout::Pair),
-        "m55" => (0x1000_0000, 0x3000_0000, Layout::Vector),
+        "m0plus" | "m3" => (0, 0x2000_0000, "quad", Layout::Quad),
+        "m4" | "m7" => (0, 0x2000_0000, "dsp", Layout::Pair),
+        "m33" => (0x1000_0000, 0x3800_0000, "dsp", Layout::Pair),
+        "m55" => (0x1000_0000, 0x3000_0000, "mve", Layout::Vector),
         _ => return None,
     })
 }
@@ -52,7 +55,7 @@ fn main() {
     };
     let core_name = var("GRU_BENCH_CORE", "m4");
     let name = var("GRU_BENCH_WORKLOAD", "w1");
-    let (flash, ram, layout) = core(&core_name).expect("GRU_BENCH_CORE");
+    let (flash, ram, kernel, layout) = core(&core_name).expect("GRU_BENCH_CORE");
     // The float program takes its sizes from here; its weights are made at compile time.
     let w = workload(name.strip_suffix("-f32").unwrap_or(&name)).expect("GRU_BENCH_WORKLOAD");
 
@@ -86,4 +89,81 @@ fn main() {
         w.softmax
     );
     fs::write(out.join("workload.rs"), source).unwrap();
+
+    let kernel = var("GRU_BENCH_KERNEL", kernel);
+    if name == "check" {
+        write_check(out, &kernel, layout);
+    }
+}
+
+/// Random models of many shapes, each with its samples and the host's digest.
+fn write_check(out: &Path, kernel: &str, layout: Layout) {
+    let mut rng = random::SplitMix(SEED);
+    let mut all = Vec::new();
+    let (mut models, mut state) = (0, 0);
+    // Every number of units up to 32, some beyond, one that needs several passes.
+    for n in (0..=32).chain((37..=67).step_by(15)).chain([154]) {
+        let (features, more) = (n * 7 % 68, n * 11 % 13);
+        let mut model = random::model(
+            SEED + n as u64,
+            features.max(1),
+            &[n.max(1), more.max(1)],
+            3,
+        );
+        extremes(&mut rng, &mut model);
+        model.self_test = (0..6).flat_map(|_| rng.sample(features.max(1))).collect();
+        let bytes = gru_core::writer::write(&model, layout).expect("a sound model");
+        let loaded = gru_core::writer::Aligned::new(&bytes);
+        let loaded = gru_core::Model::load(&loaded).expect("a sound model");
+        state = state.max(loaded.state_len());
+        models += 1;
+        all.extend(bytes);
+    }
+    fs::write(out.join("check.bin"), &all).unwrap();
+    let source = format!(
+        "/// The kernel that has to be linked.\nconst KERNEL: &str = {kernel:?};\n\
+         /// Models.\nconst MODELS: i32 = {models};\n\
+         /// Words of the largest state.\nconst STATE: usize = {state};\n"
+    );
+    fs::write(out.join("check.rs"), source).unwrap();
+}
+
+/// Puts a Dense layer before the layers, and the largest weights and multipliers into some of them.
+fn extremes(rng: &mut random::SplitMix, model: &mut QuantModel) {
+    let features = model.features.len();
+    let header = DenseHeader {
+        units: if features == 58 {
+            140
+        } else {
+            rng.range(1, 67)
+        } as u16,
+        activation: Activation::Linear,
+        frac: 10,
+    };
+    let dense = random::dense(rng, features, header);
+    let units = header.units as usize;
+    if let Some(QuantLayer::Gru(g)) = model.layers.first_mut() {
+        *g = random::gru(rng, units, g.header);
+    }
+    model.layers.insert(0, QuantLayer::Dense(dense));
+    for layer in &mut model.layers {
+        if let QuantLayer::Gru(g) = layer {
+            g.header.nh_shift = rng.range(0, 4) as u8;
+            for row in 0..g.mw.len() {
+                if rng.range(0, 9) == 0 {
+                    let sign = if rng.range(0, 1) == 0 { -127 } else { 127 };
+                    let (i, h) = (g.input, g.header.units as usize);
+                    g.w[row * i..(row + 1) * i].fill(sign);
+                    g.u[row * h..(row + 1) * h].fill(-sign);
+                    g.mw[row] = [1, 32767][rng.range(0, 1) as usize];
+                    g.mu[row] = [1, 32767][rng.range(0, 1) as usize];
+                }
+            }
+            for b in &mut g.b {
+                if rng.range(0, 19) == 0 {
+                    *b = [i16::MIN, i16::MAX][rng.range(0, 1) as usize];
+                }
+            }
+        }
+    }
 }

@@ -7,6 +7,7 @@
 use crate::layout::Layout;
 use crate::model::{DenseLayer, GruLayer};
 
+pub mod dsp;
 #[cfg(feature = "std")]
 pub mod host;
 #[cfg(gru_active = "mve")]
@@ -37,6 +38,8 @@ pub trait Kernel {
 compile_error!("the kernel that `--cfg gru_kernel` asks for does not run on this target");
 
 // One line per kernel; `build.rs` chooses.
+#[cfg(gru_active = "dsp")]
+use dsp::Dsp as Chosen;
 #[cfg(gru_active = "host")]
 use host::Host as Chosen;
 #[cfg(gru_active = "mve")]

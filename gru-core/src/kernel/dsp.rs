@@ -1,0 +1,443 @@
+//! The kernel for cores with `SMLAD`: Cortex-M4, M7 and M33, layout [`Layout::Pair`].
+//!
+//! A halfword of a weight word holds row A in its high byte (signed) and row B in its low byte,
+//! biased by +128. Over two columns (`x` holds two 16-bit values) that gives four products with
+//! three instructions:
+//!
+//! ```text
+//! mixed += w · x                  SMLAD     Σ (256·A + B + 128)·x   modulo 2^32
+//! a      = SXTB16 w, ROR #8                 the two A
+//! sum_a += a · x                  SMLAD     Σ A·x
+//! ```
+//!
+//! and in the end `Σ B·x = mixed − 256·Σ A·x − 128·Σ x`, exact in wrapping arithmetic because the
+//! loader has proved that the sum itself fits 32 bits. `mixed` starts at `−128·Σ x`, so that the
+//! correction costs nothing. Six rows (two units, three gates) share each load of `x`.
+//!
+//! A whole layer is one assembly routine: the columns of a part are one unrolled chain that is
+//! entered where as many columns are left as the layer has; every multiply leaves the flags alone,
+//! so the flags say at the chain's end what comes next. Which instructions run depends on the
+//! shape only, never on data.
+
+use super::Kernel;
+use super::portable;
+use crate::activation::TANH_TABLE;
+use crate::layout::Layout;
+use crate::model::{DenseLayer, GruLayer};
+
+/// The kernel.
+#[derive(Debug, Clone, Copy)]
+pub struct Dsp;
+
+impl Kernel for Dsp {
+    const NAME: &'static str = "dsp";
+    const LAYOUT: Layout = Layout::Pair;
+
+    #[inline]
+    fn gru(layer: &GruLayer<'_>, x: &[i16], h: &[i16], out: &mut [i16]) {
+        if GruFrame::new(layer, x, h, out).is_none_or(|frame| !shim::gru(frame)) {
+            portable::gru_any(layer, x, h, out, &mut []);
+        }
+    }
+
+    #[inline]
+    fn dense(layer: &DenseLayer<'_>, x: &[i16], out: &mut [i16]) {
+        portable::dense_any(layer, x, out);
+    }
+}
+
+/// Column pairs that the chain holds.
+const CHAIN: usize = 32;
+/// Bytes of code of one column pair in the chain: 13 instructions of four bytes.
+const COLUMN_CODE: usize = 52;
+
+/// One part's walk through the chain.
+#[repr(C)]
+#[derive(Debug, Clone, Copy)]
+struct Walk {
+    /// The activations, two a word.
+    x: *const u32,
+    /// Words at `x`; the routine replaces it by `−128·Σ x`.
+    words: usize,
+    /// Bytes of code before the chain's end to start at; the routine replaces it by the address.
+    entry: usize,
+    /// Whole further passes through the chain times two, plus one for the recurrent part.
+    passes: usize,
+}
+
+impl Walk {
+    /// The first column pair is done outside of the chain.
+    fn new(x: &[i16], columns: usize, recurrent: usize) -> Option<Self> {
+        let rest = (columns / 2).checked_sub(1)?;
+        let aligned = x.as_ptr().align_offset(4) == 0;
+        (aligned && x.len() >= columns).then_some(Self {
+            x: x.as_ptr().cast(),
+            words: rest + 1,
+            entry: rest % CHAIN * COLUMN_CODE,
+            passes: rest / CHAIN * 2 + recurrent,
+        })
+    }
+}
+
+/// What the routine works on: four words in registers, the others on its stack.
+#[repr(C)]
+#[derive(Debug, Clone, Copy)]
+struct GruFrame {
+    blocks: *const u8,
+    end: *const u8,
+    out: *mut u32,
+    /// `16 − nh_shift`.
+    shift: u32,
+    /// Entry 256 of the tanh table.
+    table: *const u32,
+    input: Walk,
+    recurrent: Walk,
+}
+
+impl GruFrame {
+    /// Checks everything that the routine relies on: lengths and alignments.
+    #[inline]
+    fn new(layer: &GruLayer<'_>, x: &[i16], h: &[i16], out: &mut [i16]) -> Option<Self> {
+        let (input, units) = (layer.input(), layer.units());
+        let (columns, rows) = (Layout::Pair.columns(input), Layout::Pair.columns(units));
+        let blocks = layer.blocks.as_ptr_range();
+        let sound = layer.layout == Layout::Pair
+            && layer.blocks.len() == Layout::Pair.gru_len(input, units)
+            && blocks.start.align_offset(4) == 0
+            && out.as_ptr().align_offset(4) == 0
+            && out.len() >= rows;
+        if !sound {
+            return None;
+        }
+        Some(Self {
+            blocks: blocks.start,
+            end: blocks.end,
+            out: out.as_mut_ptr().cast(),
+            shift: 16 - (layer.nh_shift & 7) as u32,
+            table: TANH_TABLE.as_ptr_range().start.wrapping_add(256),
+            input: Walk::new(x, columns, 0)?,
+            recurrent: Walk::new(h, rows, 1)?,
+        })
+    }
+}
+
+#[cfg(gru_dsp)]
+#[allow(
+    unsafe_code,
+    reason = "stable Rust has no other way to the DSP instructions"
+)]
+mod shim {
+    use super::{CHAIN, GruFrame};
+    use core::arch::naked_asm;
+
+    /// The user's `-C target-cpu` does not reach the assembler of whole routines.
+    #[cfg(gru_cpu = "cortex-m33")]
+    macro_rules! cpu {
+        () => {
+            ".cpu cortex-m33"
+        };
+    }
+    #[cfg(gru_cpu = "cortex-m35p")]
+    macro_rules! cpu {
+        () => {
+            ".cpu cortex-m35p"
+        };
+    }
+    #[cfg(not(any(gru_cpu = "cortex-m33", gru_cpu = "cortex-m35p")))]
+    macro_rules! cpu {
+        () => {
+            ""
+        };
+    }
+
+    /// Runs a layer.
+    #[inline(always)]
+    pub(super) fn gru(frame: GruFrame) -> bool {
+        // SAFETY: only `GruFrame::new` makes frames, from live slices that outlive this call, and
+        // it has checked that they are aligned and as long as the routine's counts assume.
+        unsafe { gru_layer(frame) };
+        true
+    }
+
+    /// One step of a layer.
+    ///
+    /// # Safety
+    /// `frame` must come from [`GruFrame::new`] and its slices must still be borrowed.
+    //
+    // Registers in the chain: r0 weights, r1 x, r2/r4/r6 mixed sums of r, z, n, r3/r5/r7 sums of A,
+    // r8 two x, r9-r11 weights of r, z, n; r12 and lr free.
+    #[unsafe(naked)]
+    unsafe extern "C" fn gru_layer(frame: GruFrame) {
+        naked_asm!(
+            cpu!(),
+            // Stack: sums of the input part, then what the caller put there.
+            ".set GRU_SUMS, 0",
+            ".set GRU_CURRENT, 24",
+            ".set GRU_SHIFT, 28",
+            ".set GRU_END, 32",
+            ".set GRU_OUT, 36",
+            ".set GRU_H, 40",
+            ".set GRU_TABLE, 80",
+            ".set GRU_X, 84",
+            ".set GRU_X_CORR, 88",
+            ".set GRU_X_ENTRY, 92",
+            ".set GRU_X_PASSES, 96",
+            ".set GRU_U, 100",
+            ".set GRU_U_CORR, 104",
+            ".set GRU_U_ENTRY, 108",
+            ".set GRU_U_PASSES, 112",
+            "push {{r4-r11, lr}}",
+            "sub sp, #44",
+            "strd r3, r1, [sp, #GRU_SHIFT]",
+            "str r2, [sp, #GRU_OUT]",
+            "ldr r4, [sp, #GRU_U]",
+            "str r4, [sp, #GRU_H]",
+            // -128·Σ x of both parts.
+            "movw r12, #0xff80",
+            "movt r12, #0xff80",
+            "add r1, sp, #GRU_U",
+            "20: ldrd r2, r3, [r1]",
+            "mov r4, #0",
+            "subs r3, #4",
+            "blo 22f",
+            "21: ldm r2!, {{r5-r8}}",
+            "smlad r4, r5, r12, r4",
+            "smlad r4, r6, r12, r4",
+            "smlad r4, r7, r12, r4",
+            "subs r3, #4",
+            "smlad r4, r8, r12, r4",
+            "bhs 21b",
+            "22: adds r3, #4",
+            "beq 24f",
+            "23: ldr r5, [r2], #4",
+            "subs r3, #1",
+            "smlad r4, r5, r12, r4",
+            "bne 23b",
+            "24: adr.w r3, 35f",
+            "ldr r5, [r1, #8]",
+            "sub r3, r5",
+            "adds r3, #1",
+            "strd r4, r3, [r1, #4]",
+            "add r5, sp, #GRU_U",
+            "cmp r1, r5",
+            "sub r1, #16",
+            "beq 20b",
+
+            // ---- a block: two units; the input part first, its first column pair here
+            "30:",
+            "ldr.w r1, [sp, #GRU_X]",
+            "ldr.w r10, [r0, #4]",
+            "ldr.w r11, [r0, #8]",
+            "ldr.w r9, [r0], #12",
+            "ldr.w r12, [sp, #GRU_X_CORR]",
+            "ldr.w lr, [sp, #GRU_X_ENTRY]",
+            "ldr.w r7, [sp, #GRU_X_PASSES]",
+            "ldr.w r8, [r1], #4",
+            "str r7, [sp, #GRU_CURRENT]",
+            "31:",
+            "smlad r4, r10, r8, r12",
+            "sxtb16 r10, r10, ror #8",
+            "smlad r6, r11, r8, r12",
+            "sxtb16 r11, r11, ror #8",
+            "smlad r2, r9, r8, r12",
+            "sxtb16 r9, r9, ror #8",
+            // 0: the last pass of the recurrent part; negative: passes are left; else the input's.
+            "rsbs r12, r7, #1",
+            "smuad r5, r10, r8",
+            "smuad r7, r11, r8",
+            "smuad r3, r9, r8",
+            "bx lr",
+
+            // ---- the chain
+            ".p2align 2",
+            "34:",
+            ".rept {chain}",
+            "ldr.w r8, [r1], #4",
+            "ldr.w r10, [r0, #4]",
+            "ldr.w r11, [r0, #8]",
+            "ldr.w r9, [r0], #12",
+            "smlad r4, r10, r8, r4",
+            "sxtb16 r10, r10, ror #8",
+            "smlad r6, r11, r8, r6",
+            "sxtb16 r11, r11, ror #8",
+            "smlad r2, r9, r8, r2",
+            "sxtb16 r9, r9, ror #8",
+            "smlad r5, r10, r8, r5",
+            "smlad r7, r11, r8, r7",
+            "smlad r3, r9, r8, r3",
+            ".endr",
+            "35:",
+            "bmi.w 39f",
+            "beq.w 36f",
+
+            // ---- the input part is done: keep its sums, go on with the recurrent part
+            "sub.w r2, r2, r3, lsl #8",
+            "sub.w r4, r4, r5, lsl #8",
+            "sub.w r6, r6, r7, lsl #8",
+            "str r3, [sp, #GRU_SUMS]",
+            "str r5, [sp, #GRU_SUMS + 4]",
+            "str r7, [sp, #GRU_SUMS + 8]",
+            "str r2, [sp, #GRU_SUMS + 12]",
+            "str r4, [sp, #GRU_SUMS + 16]",
+            "str r6, [sp, #GRU_SUMS + 20]",
+            "ldr.w r1, [sp, #GRU_U]",
+            "ldr.w r10, [r0, #4]",
+            "ldr.w r11, [r0, #8]",
+            "ldr.w r9, [r0], #12",
+            "ldr.w r12, [sp, #GRU_U_CORR]",
+            "ldr.w lr, [sp, #GRU_U_ENTRY]",
+            "ldr.w r7, [sp, #GRU_U_PASSES]",
+            "ldr.w r8, [r1], #4",
+            "str r7, [sp, #GRU_CURRENT]",
+            "smlad r4, r10, r8, r12",
+            "sxtb16 r10, r10, ror #8",
+            "smlad r6, r11, r8, r12",
+            "sxtb16 r11, r11, ror #8",
+            "smlad r2, r9, r8, r12",
+            "sxtb16 r9, r9, ror #8",
+            "rsbs r12, r7, #1",
+            "smuad r5, r10, r8",
+            "smuad r7, r11, r8",
+            "smuad r3, r9, r8",
+            "bx lr",
+
+            // ---- another pass through the whole chain
+            "39:",
+            "ldr r8, [sp, #GRU_CURRENT]",
+            "sub r8, #2",
+            "str r8, [sp, #GRU_CURRENT]",
+            "rsbs r8, r8, #1",
+            "b.w 34b",
+
+            // ---- the gates; parameters of unit A at r0, of B at r0 + 20
+            "36:",
+            "sub.w r2, r2, r3, lsl #8",
+            "sub.w r4, r4, r5, lsl #8",
+            "sub.w r6, r6, r7, lsl #8",
+            "ldr.w r8, [r0]",
+            "ldr.w r9, [sp, #GRU_SUMS]",
+            "ldr.w r10, [r0, #4]",
+            "ldr.w r11, [r0, #8]",
+            "ldr.w r12, [sp, #GRU_SUMS + 4]",
+            "ldr.w lr, [r0, #12]",
+            "ldr.w r1, [sp, #GRU_TABLE]",
+            // v_r in r9, v_z in r12
+            "smulwb r9, r9, r8",
+            "smulwt r12, r12, r8",
+            "smlawt r9, r3, r10, r9",
+            "smlawb r12, r5, r11, r12",
+            "sxtah r9, r9, lr",
+            "sxtah r12, r12, lr, ror #16",
+            "ssat r9, #16, r9",
+            "ssat r12, #16, r12",
+            "pkhbt r8, r9, r12, lsl #16",
+            "and r8, r8, #0x007f007f",
+            "asr r9, r9, #7",
+            "asr r12, r12, #7",
+            "ldr.w r9, [r1, r9, lsl #2]",
+            "ldr.w r12, [r1, r12, lsl #2]",
+            "ldr.w lr, [sp, #GRU_SUMS + 8]",
+            "ldr.w r3, [r0, #16]",
+            "ldr.w r5, [sp, #GRU_SHIFT]",
+            "lsl r8, r8, #8",
+            // nx in lr, nh in r7; r - 1/2 in the top of r9, z - 1/2 in the top of r12
+            "smulwb lr, lr, r10",
+            "smulwt r7, r7, r11",
+            "smlabb r9, r9, r8, r9",
+            "smlabt r12, r12, r8, r12",
+            "sxtah r7, r7, r3, ror #16",
+            "sxtah lr, lr, r3",
+            "ssat r7, #16, r7",
+            "smultb r9, r9, r7",
+            "add.w r9, r9, r7, lsl #15",
+            "asr r9, r9, r5",
+            "add lr, r9",
+            "ssat lr, #16, lr",
+            "asr r9, lr, #7",
+            "ubfx lr, lr, #0, #7",
+            "ldr.w r9, [r1, r9, lsl #2]",
+            // the other unit's parameters; n in the top of r9
+            "ldr.w r8, [r0, #20]",
+            "ldr.w r3, [sp, #GRU_SUMS + 12]",
+            "ldr.w r10, [r0, #24]",
+            "ldr.w r11, [r0, #28]",
+            "ldr.w r7, [sp, #GRU_SUMS + 16]",
+            "ldr.w r5, [r0, #32]",
+            "lsl lr, lr, #8",
+            "smlabb r9, r9, lr, r9",
+            // unit B: v_r in r3, v_z in r7
+            "smulwb r3, r3, r8",
+            "smulwt r7, r7, r8",
+            "smlawt r3, r2, r10, r3",
+            "smlawb r7, r4, r11, r7",
+            "sxtah r3, r3, r5",
+            "sxtah r7, r7, r5, ror #16",
+            "ssat r3, #16, r3",
+            "ssat r7, #16, r7",
+            "pkhbt r8, r3, r7, lsl #16",
+            "and r8, r8, #0x007f007f",
+            "asr r3, r3, #7",
+            "asr r7, r7, #7",
+            "ldr.w r3, [r1, r3, lsl #2]",
+            "ldr.w r7, [r1, r7, lsl #2]",
+            "ldr.w r2, [sp, #GRU_SUMS + 20]",
+            "ldr.w r4, [r0, #36]",
+            "ldr.w r5, [sp, #GRU_SHIFT]",
+            "ldr.w lr, [sp, #GRU_H]",
+            "lsl r8, r8, #8",
+            "smulwb r2, r2, r10",
+            "smulwt r6, r6, r11",
+            "smlabb r3, r3, r8, r3",
+            "smlabt r7, r7, r8, r7",
+            "sxtah r6, r6, r4, ror #16",
+            "sxtah r2, r2, r4",
+            "ssat r6, #16, r6",
+            "smultb r3, r3, r6",
+            "add.w r3, r3, r6, lsl #15",
+            "asr r3, r3, r5",
+            "add r2, r3",
+            "ssat r2, #16, r2",
+            "asr r3, r2, #7",
+            "ubfx r2, r2, #0, #7",
+            "ldr.w r3, [r1, r3, lsl #2]",
+            "ldr.w r8, [lr], #4",
+            "ldr.w r10, [sp, #GRU_OUT]",
+            "ldr.w r4, [sp, #GRU_END]",
+            "str lr, [sp, #GRU_H]",
+            "lsl r2, r2, #8",
+            "smlabb r3, r3, r2, r3",
+            // h' = h·(1/2 + t) + n·(1/2 - t) with t = z - 1/2; -32768 stands for the halves
+            "mov r11, #0x80008000",
+            "mov r5, #0x8000",
+            "pkhtb r12, r12, r12, asr #16",
+            "pkhbt r9, r8, r9",
+            "smlsd r2, r9, r12, r5",
+            "smuad r9, r9, r11",
+            "pkhtb r7, r7, r7, asr #16",
+            "pkhtb r3, r8, r3, asr #16",
+            "smuad r6, r3, r11",
+            "sub r2, r2, r9",
+            "smlsd r6, r3, r7, r6",
+            "add r0, #40",
+            "cmp r0, r4",
+            "rsb r6, r6, #0x8000",
+            "pkhtb r6, r6, r2, asr #16",
+            "str r6, [r10], #4",
+            "str r10, [sp, #GRU_OUT]",
+            "bne.w 30b",
+            "add sp, #44",
+            "pop {{r4-r11, pc}}",
+            chain = const CHAIN,
+        )
+    }
+}
+
+/// Other cores have no such instructions; the portable kernel does the work.
+#[cfg(not(gru_dsp))]
+mod shim {
+    use super::GruFrame;
+
+    pub(super) fn gru(_: GruFrame) -> bool {
+        false
+    }
+}
