@@ -33,6 +33,7 @@ type Condition = fn(&Build) -> bool;
 /// Name and condition, the preferred one first. `kernel/mod.rs` has one line for each as well.
 const KERNELS: &[(&str, Condition)] = &[
     ("mve", |b| b.mve()),
+    ("quad_mla", |b| b.is("thumbv7m-")),
     ("quad", |b| b.is("thumbv6m-") || b.is("thumbv7m-")),
     ("dsp", |b| b.dsp() && !b.mve()),
     ("host", |b| b.std),

@@ -9,7 +9,7 @@ cpu=""
 case $1 in
     microbit) target=thumbv6m-none-eabi machine=microbit kernel=quad ;;
     m0plus) target=thumbv6m-none-eabi machine=mps2-an385 kernel=quad ;;
-    m3) target=thumbv7m-none-eabi machine=mps2-an385 kernel=quad ;;
+    m3) target=thumbv7m-none-eabi machine=mps2-an385 kernel=quad_mla ;;
     m4) target=thumbv7em-none-eabihf machine=mps2-an386 kernel=dsp ;;
     m7) target=thumbv7em-none-eabihf machine=mps2-an500 cpu=cortex-m7 kernel=dsp ;;
     m33) target=thumbv8m.main-none-eabihf machine=mps2-an505 cpu=cortex-m33 kernel=dsp ;;

@@ -13,7 +13,7 @@ pub mod host;
 #[cfg(gru_active = "mve")]
 pub mod mve;
 pub mod portable;
-#[cfg(any(gru_active = "quad", test))]
+#[cfg(any(gru_active = "quad", gru_active = "quad_mla", test))]
 pub mod quad;
 
 /// What a kernel has to compute.
@@ -46,7 +46,7 @@ use host::Host as Chosen;
 use mve::Mve as Chosen;
 #[cfg(gru_active = "portable")]
 use portable::Portable as Chosen;
-#[cfg(gru_active = "quad")]
+#[cfg(any(gru_active = "quad", gru_active = "quad_mla"))]
 use quad::Quad as Chosen;
 
 /// The kernel that this build uses for its own layout.

@@ -1,6 +1,7 @@
 //! The kernel for Cortex-M0, M0+ and M3: layout `Quad`, four rows of one column in a word.
 //!
-//! Whole layers run in `quad_v6m.s`, whose head explains the arithmetic: four shifts of a word of
+//! Whole layers run in `quad_v6m.s` (kernel `quad`), whose head explains the arithmetic, or in
+//! `quad_v7m.s` (kernel `quad_mla`), which has multiply-accumulate and SSAT: four shifts of a word of
 //! weights give four mixed rows, whose sums modulo 2^32 separate exactly at the end. Per four
 //! multiply-accumulates that is 11 instructions and a share of the loads.
 //!
@@ -60,9 +61,12 @@ struct DenseArgs {
 mod shim {
     use super::{DenseArgs, GruArgs};
 
+    #[cfg(not(gru_active = "quad_mla"))]
     core::arch::global_asm!(include_str!("quad_v6m.s"), options(raw));
+    #[cfg(gru_active = "quad_mla")]
+    core::arch::global_asm!(include_str!("quad_v7m.s"), options(raw));
 
-    // SAFETY: the two functions are defined in quad_v6m.s with these arguments; they follow the
+    // SAFETY: the two functions are defined in either file with these arguments; they follow the
     // procedure call standard, read and write only what the arguments describe, and keep nothing.
     unsafe extern "C" {
         /// Reads `count` blocks of weights and parameters, `align4` of the columns of `x` and
@@ -89,7 +93,11 @@ pub struct Quad;
 
 #[cfg(target_arch = "arm")]
 impl Kernel for Quad {
-    const NAME: &'static str = "quad";
+    const NAME: &'static str = if cfg!(gru_active = "quad_mla") {
+        "quad_mla"
+    } else {
+        "quad"
+    };
     const LAYOUT: Layout = Layout::Quad;
 
     fn gru(layer: &GruLayer<'_>, x: &[i16], h: &[i16], out: &mut [i16]) {
