@@ -101,13 +101,32 @@ pub fn generate(config: &ImuConfig, seed: u64) -> Dataset {
         ..Dataset::default()
     };
     let steps = (config.seconds * f64::from(SAMPLE_RATE_HZ)) as usize;
-    for number in 0..config.persons {
-        let mut random = Chance::new(seed, number as u64, u64::MAX);
-        let person = Person::new(&mut random);
+    // People are independent of each other, so each thread takes every n-th of them.
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    let takes = &|number: usize| {
+        let person = Person::new(&mut Chance::new(seed, number as u64, u64::MAX));
+        (0..config.recordings)
+            .map(|take| {
+                let mut random = Chance::new(seed, number as u64, take as u64);
+                record(&person, steps, &mut random)
+            })
+            .collect::<Vec<_>>()
+    };
+    let mut made: Vec<_> = std::thread::scope(|scope| {
+        let workers: Vec<_> = (0..threads)
+            .map(|first| {
+                let mine = (first..config.persons).step_by(threads);
+                scope.spawn(move || mine.map(|n| (n, takes(n))).collect::<Vec<_>>())
+            })
+            .collect();
+        (workers.into_iter())
+            .flat_map(|w| w.join().unwrap_or_else(|e| std::panic::resume_unwind(e)))
+            .collect()
+    });
+    made.sort_by_key(|(number, _)| *number);
+    for (number, takes) in made {
         data.subjects.push(format!("person_{:02}", number + 1));
-        for take in 0..config.recordings {
-            let mut random = Chance::new(seed, number as u64, take as u64);
-            let (counts, labels) = record(&person, steps, &mut random);
+        for (take, (counts, labels)) in takes.into_iter().enumerate() {
             data.sequences.push(Sequence {
                 recording: data.recordings.len() as u32,
                 subject: Some(number as u32),

@@ -339,6 +339,14 @@ pub(crate) struct Outcome {
     pub emulator: String,
 }
 
+/// Builds the firmware for `machine`, so that a later [`run`] need not.
+///
+/// # Errors
+/// A missing target that cannot be added, or a build that fails.
+pub fn prepare(machine: Machine, options: &Options) -> Result<(), BoardError> {
+    firmware::build(machine, options).map(|_| ())
+}
+
 /// Runs `sequences` of raw samples (each a whole number of samples of `features` values) through `artifact` on a board.
 ///
 /// Builds the firmware if need be, and adds the Rust target that it needs. Prefer few long calls: each starts an emulator.

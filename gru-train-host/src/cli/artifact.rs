@@ -61,7 +61,6 @@ pub(crate) fn companion_path(artifact: &Path) -> PathBuf {
 }
 
 /// Writes an artifact and its companion.
-#[allow(dead_code, reason = "used by the training commands")]
 pub(crate) fn save(path: &Path, bytes: &[u8], companion: &Companion) -> Result<(), Failure> {
     let text = serde_json::to_string(companion).map_err(|e| Failure::file(path, e))?;
     write_file(path, bytes)?;

@@ -109,7 +109,6 @@ pub(crate) fn grouped(n: impl Into<u64>) -> String {
 }
 
 /// A share in per cent.
-#[allow(dead_code, reason = "used by the commands that measure accuracy")]
 pub(crate) fn percent(share: f64) -> String {
     format!("{:.2} %", 100.0 * share)
 }

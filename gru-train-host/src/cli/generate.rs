@@ -62,7 +62,7 @@ pub(crate) fn generate(args: &GenerateArgs, console: &mut Console<'_>) -> Result
 }
 
 /// One row per time step: subject, recording, time, features in physical units, label.
-fn to_csv(data: &Dataset) -> String {
+pub(crate) fn to_csv(data: &Dataset) -> String {
     let mut text = format!(
         "subject,recording,time_s,{},label\n",
         data.features.join(",")

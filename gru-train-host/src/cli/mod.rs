@@ -4,11 +4,29 @@
 //! goes to the standard error. A refusal is one line `error: …` on the standard error. Exit codes:
 //! 0 done, 1 a check did not hold, 2 bad input.
 
+#[allow(
+    dead_code,
+    reason = "for the commands that train, which follow the quantizer"
+)]
 mod artifact;
+mod bench_train;
+#[allow(
+    dead_code,
+    reason = "for the commands that train, which follow the quantizer"
+)]
+mod boards;
+#[allow(
+    dead_code,
+    reason = "for the commands that train, which follow the quantizer"
+)]
 mod console;
 mod generate;
 mod reliability;
 mod run;
+#[allow(
+    dead_code,
+    reason = "for the commands that train, which follow the quantizer"
+)]
 mod source;
 
 use std::ffi::OsString;
@@ -31,12 +49,14 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Measure the training engine: batches per CPU second.
+    BenchTrain(bench_train::BenchTrainArgs),
     /// Print what an artifact holds, or one line why it is refused (exit code 2).
     Inspect(artifact::InspectArgs),
     /// Print the layers of an artifact as Keras does, with flash, RAM and work per step.
     Summary(artifact::SummaryArgs),
     /// Stream a recording through an artifact and print the decisions as they come.
-    Run(run::RunArgs),
+    Run(Box<run::RunArgs>),
     /// Write synthetic wrist-IMU recordings as CSV, one row per time step.
     Generate(generate::GenerateArgs),
     /// Measure every promise of the reliability table; exit code 1 when one does not hold.
@@ -64,6 +84,7 @@ pub fn run<A: Into<OsString> + Clone>(
     };
     let mut console = Console::new(out, err, cli.json);
     let done = match cli.command {
+        Command::BenchTrain(args) => bench_train::bench_train(&args, &mut console),
         Command::Inspect(args) => artifact::inspect(&args, &mut console),
         Command::Summary(args) => artifact::summary(&args, &mut console),
         Command::Run(args) => run::run(&args, &mut console),

@@ -7,9 +7,10 @@ use gru_core::{Digest, writer};
 use serde_json::json;
 
 use super::artifact::Loaded;
+use super::boards::BoardArgs;
 use super::console::{Console, Failure};
 use super::source::Source;
-use crate::dataset::Window;
+use crate::dataset::{Dataset, UNLABELLED, Window};
 
 #[derive(Debug, Args)]
 pub(crate) struct RunArgs {
@@ -26,6 +27,11 @@ pub(crate) struct RunArgs {
     /// Print every decision, not only changes.
     #[arg(long)]
     all: bool,
+    /// Take the decisions from the firmware on a virtual board, and compare it with this machine.
+    #[arg(long)]
+    board: bool,
+    #[command(flatten)]
+    boards: BoardArgs,
 }
 
 /// Class with the largest logit and its softmax probability.
@@ -42,6 +48,44 @@ pub(crate) fn decide(logits: &[i16], frac: u8) -> (usize, f64) {
         .map(|v| libm::exp((f64::from(*v) - top) * scale))
         .sum();
     (best, if sum > 0.0 { 1.0 / sum } else { 0.0 })
+}
+
+/// Prints decisions and remembers them.
+struct Log<'a> {
+    every: usize,
+    all: bool,
+    rate: f64,
+    frac: u8,
+    classes: &'a [String],
+    last: Option<(usize, usize)>,
+    decisions: Vec<serde_json::Value>,
+}
+
+impl Log<'_> {
+    fn name(&self, class: usize) -> String {
+        match self.classes.get(class) {
+            Some(name) => name.clone(),
+            None => format!("output {class}"),
+        }
+    }
+
+    /// The outputs after step `t` of sequence `n`.
+    fn step(&mut self, n: usize, t: usize, logits: &[i16], console: &mut Console<'_>) {
+        if !(t + 1).is_multiple_of(self.every) {
+            return;
+        }
+        let (class, probability) = decide(logits, self.frac);
+        self.decisions.push(json!([n, t, class]));
+        if self.all || self.last != Some((n, class)) {
+            console.say(format!(
+                "{:10.2} s  {:<20} {:5.1} %",
+                (t + 1) as f64 / self.rate,
+                self.name(class),
+                100.0 * probability
+            ));
+        }
+        self.last = Some((n, class));
+    }
 }
 
 pub(crate) fn run(args: &RunArgs, console: &mut Console<'_>) -> Result<(), Failure> {
@@ -66,65 +110,87 @@ pub(crate) fn run(args: &RunArgs, console: &mut Console<'_>) -> Result<(), Failu
         return Err(Failure::input("--every 0, expected at least 1 step"));
     }
     let classes = loaded.classes();
-    let name = |class: usize| match classes.get(class) {
-        Some(name) => name.clone(),
-        None => format!("output {class}"),
+    let mut log = Log {
+        every,
+        all: args.all,
+        rate,
+        frac: model.output_frac(),
+        classes: &classes,
+        last: None,
+        decisions: Vec::new(),
+    };
+    // A board is told before what to do; on this machine decisions come with the samples.
+    let pieces = pieces(&data, window);
+    let board = match args.board {
+        true => Some(args.boards.run(model.bytes(), &data, &pieces, true)?),
+        false => None,
     };
     let mut state = writer::host_state(&model).map_err(|e| Failure::file(&args.model, e))?;
     let mut digest = Digest::default();
-    let mut decisions = Vec::new();
     let mut counts = Vec::new();
     let mut steps = 0u64;
-    for (n, sequence) in data.sequences.iter().enumerate() {
+    let several = data.sequences.len() > 1;
+    for (number, piece) in pieces.iter().enumerate() {
         let failed = |e| Failure::file(&args.model, e);
         state.reset(&model).map_err(failed)?;
-        let recording = &data.recordings[sequence.recording as usize];
-        if data.sequences.len() > 1 {
-            console.say(format!("{recording}:"));
+        if several && piece.start == 0 {
+            let recording = data.sequences[piece.sequence].recording;
+            console.say(format!("{}:", data.recordings[recording as usize]));
         }
-        let whole = Window {
-            sequence: n,
-            start: 0,
-            steps: data.steps(n),
-            label: 0,
-        };
-        data.counts_into(&whole, &mut counts);
-        let mut last = None;
+        data.counts_into(piece, &mut counts);
+        let answered = board.as_ref().map(|b| &b.step_results[number]);
         for (t, sample) in counts.chunks_exact(data.input().max(1)).enumerate() {
-            if window > 0 && t > 0 && t % window == 0 {
-                state.reset(&model).map_err(failed)?;
-            }
             let output = model.step(&mut state, sample).map_err(failed)?;
             let ready = output.is_ready();
-            let logits: Vec<i16> = output.values().collect();
-            let frac = output.frac();
+            let logits: Vec<i16> = match answered.and_then(|a| a.get(t)) {
+                Some(result) => result.logits.clone(),
+                None => output.values().collect(),
+            };
             state.digest(&model, &mut digest);
             steps += 1;
-            if (t + 1) % every != 0 || !ready {
-                continue;
+            if ready {
+                log.step(piece.sequence, piece.start + t, &logits, console);
             }
-            let (class, probability) = decide(&logits, frac);
-            decisions.push(json!([n, t, class]));
-            if args.all || last != Some(class) {
-                console.say(format!(
-                    "{:10.2} s  {:<20} {:5.1} %",
-                    (t + 1) as f64 / rate,
-                    name(class),
-                    100.0 * probability
-                ));
-            }
-            last = Some(class);
         }
     }
     console.say(format!(
         "{steps} steps on the host core, digest of all hidden states {:016x}",
         digest.value()
     ));
+    if let Some(board) = &board {
+        console.say(format!(
+            "{} steps on {} ({}), digest of all hidden states {:016x}, {:.0} instructions per step",
+            board.steps, board.board, board.emulator, board.digest, board.instructions_per_step
+        ));
+    }
     console.answer(&json!({
         "steps": steps,
         "classes": classes,
-        "decisions": decisions,
+        "decisions": log.decisions,
         "digest_host": format!("{:016x}", digest.value()),
+        "digest_board": board.as_ref().map(|b| format!("{:016x}", b.digest)),
+        "board": board.as_ref().map(|b| b.board.clone()),
+        "emulator": board.as_ref().map(|b| b.emulator.clone()),
+        "instructions_per_step": board.as_ref().map(|b| b.instructions_per_step),
     }));
-    Ok(())
+    match board.is_none_or(|b| b.digest == digest.value()) {
+        true => Ok(()),
+        false => Err(Failure::check("host and board differ")),
+    }
+}
+
+/// Every sequence, cut where the state is to be reset.
+fn pieces(data: &Dataset, window: usize) -> Vec<Window> {
+    let mut out = Vec::new();
+    for sequence in 0..data.sequences.len() {
+        let all = data.steps(sequence);
+        let length = if window == 0 { all.max(1) } else { window };
+        out.extend((0..all).step_by(length).map(|start| Window {
+            sequence,
+            start,
+            steps: length.min(all - start),
+            label: UNLABELLED,
+        }));
+    }
+    out
 }

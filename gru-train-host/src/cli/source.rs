@@ -35,6 +35,10 @@ pub(crate) struct Source {
     /// CSV: steps per second, where no time column says it.
     #[arg(long, value_name = "HZ")]
     rate: Option<f32>,
+    /// CSV: counts per unit of each feature; one number for all, or one each [default: chosen from
+    /// the data, 1 for whole numbers].
+    #[arg(long, value_delimiter = ',', value_name = "NUMBERS")]
+    counts_per_unit: Vec<f32>,
 }
 
 impl Source {
@@ -51,12 +55,33 @@ impl Source {
         }
     }
 
+    /// One number for all features, or one for each of `features`.
+    fn scales(&self, features: usize) -> Result<Vec<f32>, Failure> {
+        let bad = |what: String| Err(Failure::input(format!("--counts-per-unit {what}")));
+        if let Some(scale) = (self.counts_per_unit.iter()).find(|s| !(**s > 0.0 && s.is_finite())) {
+            return bad(format!("{scale}, expected positive numbers"));
+        }
+        match self.counts_per_unit.len() {
+            1 => Ok(vec![self.counts_per_unit[0]; features]),
+            n if n == features => Ok(self.counts_per_unit.clone()),
+            n => bad(format!("has {n} numbers, the data {features} features")),
+        }
+    }
+
     /// Reads labelled data to train on.
-    #[allow(dead_code, reason = "used by the training commands")]
     pub(crate) fn labelled(&self) -> Result<Dataset, Failure> {
         let options = csv::Options {
             need_labels: true,
             ..self.options()
+        };
+        let data = dataset::open(&self.data, &options)?;
+        if self.counts_per_unit.is_empty() {
+            return Ok(data);
+        }
+        // Only now is the number of features known; a CSV is read in no time.
+        let options = csv::Options {
+            counts_per_unit: self.scales(data.input())?,
+            ..options
         };
         Ok(dataset::open(&self.data, &options)?)
     }
