@@ -22,7 +22,7 @@
 use super::Kernel;
 use super::portable;
 use crate::activation::TANH_TABLE;
-use crate::layout::Layout;
+use crate::layout::{Layout, ROW_PARAMS};
 use crate::model::{DenseLayer, GruLayer};
 
 /// The kernel.
@@ -42,7 +42,9 @@ impl Kernel for Dsp {
 
     #[inline]
     fn dense(layer: &DenseLayer<'_>, x: &[i16], out: &mut [i16]) {
-        portable::dense_any(layer, x, out);
+        if DenseFrame::new(layer, x, out).is_none_or(|frame| !shim::dense(frame)) {
+            portable::dense_any(layer, x, out);
+        }
     }
 }
 
@@ -121,13 +123,56 @@ impl GruFrame {
     }
 }
 
+/// What the Dense routine works on: four words in registers, two on its stack.
+#[repr(C)]
+#[derive(Debug, Clone, Copy)]
+struct DenseFrame {
+    weights: *const u8,
+    x: *const u32,
+    /// Column pairs.
+    words: usize,
+    /// Row pairs.
+    pairs: usize,
+    params: *const u8,
+    out: *mut u32,
+}
+
+impl DenseFrame {
+    /// Checks everything that the routine relies on: lengths and alignments.
+    #[inline]
+    fn new(layer: &DenseLayer<'_>, x: &[i16], out: &mut [i16]) -> Option<Self> {
+        let (input, units) = (layer.input(), layer.units());
+        let (columns, rows) = (Layout::Pair.columns(input), Layout::Pair.rows(units));
+        let weights = layer
+            .bytes
+            .get(..Layout::Pair.dense_weights_len(input, units))?;
+        let params = layer.bytes.get(weights.len()..)?;
+        let sound = layer.layout == Layout::Pair
+            && params.len() == rows * ROW_PARAMS
+            && weights.as_ptr().align_offset(4) == 0
+            && x.as_ptr().align_offset(4) == 0
+            && out.as_ptr().align_offset(4) == 0
+            && x.len() >= columns
+            && out.len() >= rows
+            && columns != 0;
+        sound.then_some(Self {
+            weights: weights.as_ptr(),
+            x: x.as_ptr().cast(),
+            words: columns / 2,
+            pairs: rows / 2,
+            params: params.as_ptr(),
+            out: out.as_mut_ptr().cast(),
+        })
+    }
+}
+
 #[cfg(gru_dsp)]
 #[allow(
     unsafe_code,
     reason = "stable Rust has no other way to the DSP instructions"
 )]
 mod shim {
-    use super::{CHAIN, GruFrame};
+    use super::{CHAIN, DenseFrame, GruFrame};
     use core::arch::naked_asm;
 
     /// The user's `-C target-cpu` does not reach the assembler of whole routines.
@@ -430,14 +475,187 @@ mod shim {
             chain = const CHAIN,
         )
     }
+
+    /// Runs a Dense layer.
+    #[inline(always)]
+    pub(super) fn dense(frame: DenseFrame) -> bool {
+        // SAFETY: only `DenseFrame::new` makes frames, from live slices that outlive this call, and
+        // it has checked that they are aligned and as long as the routine's counts assume.
+        unsafe { dense_layer(frame) };
+        true
+    }
+
+    /// A Dense layer, two row pairs at a time and one that is left over.
+    ///
+    /// # Safety
+    /// `frame` must come from [`DenseFrame::new`] and its slices must still be borrowed.
+    //
+    // Registers: r0 and r1 weights, r2 x, r3 column pairs left, r4/r6 mixed sums, r5/r7 sums of A.
+    #[unsafe(naked)]
+    unsafe extern "C" fn dense_layer(frame: DenseFrame) {
+        naked_asm!(
+            cpu!(),
+            ".set DENSE_X, 0",
+            ".set DENSE_CORR, 4",
+            ".set DENSE_WORDS, 8",
+            ".set DENSE_PAIRS, 12",
+            ".set DENSE_PARAMS, 52",
+            ".set DENSE_OUT, 56",
+            "push {{r4-r11, lr}}",
+            "sub sp, #16",
+            "str r1, [sp, #DENSE_X]",
+            "strd r2, r3, [sp, #DENSE_WORDS]",
+            // -128·Σ x
+            "movw r12, #0xff80",
+            "movt r12, #0xff80",
+            "mov r4, #0",
+            "subs r2, #4",
+            "blo 22f",
+            "21: ldm r1!, {{r5-r8}}",
+            "smlad r4, r5, r12, r4",
+            "smlad r4, r6, r12, r4",
+            "smlad r4, r7, r12, r4",
+            "subs r2, #4",
+            "smlad r4, r8, r12, r4",
+            "bhs 21b",
+            "22: adds r2, #4",
+            "beq 24f",
+            "23: ldr r5, [r1], #4",
+            "subs r2, #1",
+            "smlad r4, r5, r12, r4",
+            "bne 23b",
+            "24: str r4, [sp, #DENSE_CORR]",
+            // ---- two row pairs
+            "30: ldr r3, [sp, #DENSE_PAIRS]",
+            "subs r3, #2",
+            "blo 40f",
+            "str r3, [sp, #DENSE_PAIRS]",
+            "ldr r3, [sp, #DENSE_WORDS]",
+            "ldr r2, [sp, #DENSE_X]",
+            "ldr r4, [sp, #DENSE_CORR]",
+            "add.w r1, r0, r3, lsl #2",
+            "mov r5, #0",
+            "mov r7, #0",
+            "mov r6, r4",
+            "subs r3, #4",
+            "blo 32f",
+            "31:",
+            ".rept 2",
+            "ldr.w r8, [r2], #4",
+            "ldr.w r9, [r0], #4",
+            "ldr.w r10, [r1], #4",
+            "ldr.w r11, [r2], #4",
+            "ldr.w r12, [r0], #4",
+            "ldr.w lr, [r1], #4",
+            "smlad r4, r9, r8, r4",
+            "sxtb16 r9, r9, ror #8",
+            "smlad r6, r10, r8, r6",
+            "sxtb16 r10, r10, ror #8",
+            "smlad r5, r9, r8, r5",
+            "smlad r4, r12, r11, r4",
+            "sxtb16 r12, r12, ror #8",
+            "smlad r7, r10, r8, r7",
+            "smlad r6, lr, r11, r6",
+            "sxtb16 lr, lr, ror #8",
+            "smlad r5, r12, r11, r5",
+            "smlad r7, lr, r11, r7",
+            ".endr",
+            "subs r3, #4",
+            "bhs 31b",
+            "32: adds r3, #4",
+            "beq 34f",
+            "33: ldr.w r8, [r2], #4",
+            "ldr.w r9, [r0], #4",
+            "ldr.w r10, [r1], #4",
+            "subs r3, #1",
+            "smlad r4, r9, r8, r4",
+            "sxtb16 r9, r9, ror #8",
+            "smlad r6, r10, r8, r6",
+            "sxtb16 r10, r10, ror #8",
+            "smlad r5, r9, r8, r5",
+            "smlad r7, r10, r8, r7",
+            "bne 33b",
+            "34: mov r0, r1",
+            "ldr r1, [sp, #DENSE_PARAMS]",
+            "sub.w r4, r4, r5, lsl #8",
+            "sub.w r6, r6, r7, lsl #8",
+            "ldm r1!, {{r2, r3, r8, r9, r10, r11, r12, lr}}",
+            "str r1, [sp, #DENSE_PARAMS]",
+            "smmla r5, r5, r2, r3",
+            "smmla r4, r4, r8, r9",
+            "smmla r7, r7, r10, r11",
+            "smmla r6, r6, r12, lr",
+            "ldr r1, [sp, #DENSE_OUT]",
+            "ssat r5, #16, r5",
+            "ssat r4, #16, r4",
+            "ssat r7, #16, r7",
+            "ssat r6, #16, r6",
+            "pkhbt r4, r5, r4, lsl #16",
+            "pkhbt r6, r7, r6, lsl #16",
+            "stm r1!, {{r4, r6}}",
+            "str r1, [sp, #DENSE_OUT]",
+            "b 30b",
+            // ---- the last row pair of an odd number
+            "40: adds r3, #2",
+            "beq 45f",
+            "ldr r3, [sp, #DENSE_WORDS]",
+            "ldr r2, [sp, #DENSE_X]",
+            "ldr r4, [sp, #DENSE_CORR]",
+            "mov r5, #0",
+            "subs r3, #3",
+            "blo 42f",
+            "41: ldr.w r8, [r2], #4",
+            "ldr.w r9, [r0], #4",
+            "ldr.w r10, [r2], #4",
+            "ldr.w r11, [r0], #4",
+            "ldr.w r12, [r2], #4",
+            "ldr.w lr, [r0], #4",
+            "subs r3, #3",
+            "smlad r4, r9, r8, r4",
+            "sxtb16 r9, r9, ror #8",
+            "smlad r5, r9, r8, r5",
+            "smlad r4, r11, r10, r4",
+            "sxtb16 r11, r11, ror #8",
+            "smlad r5, r11, r10, r5",
+            "smlad r4, lr, r12, r4",
+            "sxtb16 lr, lr, ror #8",
+            "smlad r5, lr, r12, r5",
+            "bhs 41b",
+            "42: adds r3, #3",
+            "beq 44f",
+            "43: ldr.w r8, [r2], #4",
+            "ldr.w r9, [r0], #4",
+            "subs r3, #1",
+            "smlad r4, r9, r8, r4",
+            "sxtb16 r9, r9, ror #8",
+            "smlad r5, r9, r8, r5",
+            "bne 43b",
+            "44: ldr r1, [sp, #DENSE_PARAMS]",
+            "sub.w r4, r4, r5, lsl #8",
+            "ldm r1, {{r2, r3, r8, r9}}",
+            "smmla r5, r5, r2, r3",
+            "smmla r4, r4, r8, r9",
+            "ldr r1, [sp, #DENSE_OUT]",
+            "ssat r5, #16, r5",
+            "ssat r4, #16, r4",
+            "pkhbt r4, r5, r4, lsl #16",
+            "str r4, [r1]",
+            "45: add sp, #16",
+            "pop {{r4-r11, pc}}",
+        )
+    }
 }
 
 /// Other cores have no such instructions; the portable kernel does the work.
 #[cfg(not(gru_dsp))]
 mod shim {
-    use super::GruFrame;
+    use super::{DenseFrame, GruFrame};
 
     pub(super) fn gru(_: GruFrame) -> bool {
+        false
+    }
+
+    pub(super) fn dense(_: DenseFrame) -> bool {
         false
     }
 }
