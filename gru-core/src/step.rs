@@ -16,6 +16,7 @@ use crate::input::{FeatureParams, Limits, Sample};
 use crate::kernel;
 use crate::layout::align4;
 use crate::model::{Layer, Model};
+use crate::softmax::softmax_q15;
 use crate::state::{Digest, StateError, StateRef, cut};
 
 /// The outputs of one step, borrowed from the state.
@@ -74,6 +75,14 @@ impl<'s> Output<'s> {
             [lo, hi] => join(lo, hi).div_euclid(divisor as i32) as i16,
             _ => 0,
         })
+    }
+
+    /// The probabilities of the outputs in Q15: see [`softmax_q15`].
+    pub fn probabilities(&self, out: &mut [u16]) {
+        match self.values {
+            Values::Latest(v) => softmax_q15(v.iter().copied(), self.frac, out),
+            Values::Mean(..) => softmax_q15(self.values(), self.frac, out),
+        }
     }
 
     /// The index of the largest output, the first of equals.

@@ -6,7 +6,6 @@
 
 use core::hint::black_box;
 use cortex_m_rt::entry;
-use gru_core::softmax::softmax_q15;
 use gru_core::{Model, State};
 use semihosting::process;
 
@@ -42,7 +41,7 @@ fn gru_bench_step(model: &Model<'_>, stream: &mut Stream) -> bool {
         return false;
     };
     if SOFTMAX {
-        softmax_q15(out.values(), out.frac(), &mut stream.outputs);
+        out.probabilities(&mut stream.outputs);
     } else {
         for (place, y) in stream.outputs.iter_mut().zip(out.values()) {
             *place = y as u16;

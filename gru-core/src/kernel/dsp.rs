@@ -659,3 +659,267 @@ mod shim {
         false
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::layout::UNIT_PARAMS;
+    use crate::random::{self, SplitMix};
+    use crate::writer::{Aligned, QuantLayer, QuantModel, write};
+    use crate::{Layer, Model};
+    use std::vec;
+    use std::vec::Vec;
+
+    // The instructions as the Armv7-M manual defines them.
+    fn halves(v: u32) -> (i32, i32) {
+        (v as i16 as i32, (v >> 16) as i16 as i32)
+    }
+    fn smlad(n: u32, m: u32, a: u32) -> u32 {
+        let ((nb, nt), (mb, mt)) = (halves(n), halves(m));
+        a.wrapping_add((nb * mb) as u32)
+            .wrapping_add((nt * mt) as u32)
+    }
+    fn smlsd(n: u32, m: u32, a: u32) -> u32 {
+        let ((nb, nt), (mb, mt)) = (halves(n), halves(m));
+        a.wrapping_add((nb * mb) as u32)
+            .wrapping_sub((nt * mt) as u32)
+    }
+    fn sxtb16_ror8(v: u32) -> u32 {
+        let byte = |shift: u32| (v >> shift) as i8 as i16 as u16 as u32;
+        byte(8) | byte(24) << 16
+    }
+    fn smulw(n: u32, half: i32) -> u32 {
+        ((n as i32 as i64 * half as i64) >> 16) as u32
+    }
+    fn smmla(n: u32, m: u32, a: u32) -> u32 {
+        a.wrapping_add(((n as i32 as i64 * m as i32 as i64) >> 32) as u32)
+    }
+    fn ssat(v: u32) -> u32 {
+        (v as i32).clamp(-32768, 32767) as u32
+    }
+    fn pkhbt(n: u32, m: u32) -> u32 {
+        n & 0xffff | m << 16
+    }
+    fn pkhtb(n: u32, m: u32) -> u32 {
+        n & 0xffff_0000 | m >> 16
+    }
+
+    fn words(bytes: &[u8]) -> Vec<u32> {
+        let word = |b: &[u8]| u32::from_le_bytes(b.try_into().unwrap());
+        bytes.chunks_exact(4).map(word).collect()
+    }
+    fn pairs(x: &[i16]) -> Vec<u32> {
+        let pair = |x: &[i16]| x[0] as u16 as u32 | (x[1] as u16 as u32) << 16;
+        x.chunks_exact(2).map(pair).collect()
+    }
+    fn correction(x: &[u32]) -> u32 {
+        x.iter().fold(0, |acc, &x| smlad(x, 0xff80_ff80, acc))
+    }
+    fn table(v: u32, f: u32) -> u32 {
+        let w = TANH_TABLE[((v as i32 >> 7) + 256) as usize];
+        w.wrapping_add((halves(w).0 * f as i32) as u32)
+    }
+
+    /// What the chain leaves: sums of A and of B by gate.
+    fn part(w: &[u32], x: &[u32]) -> [(u32, u32); 3] {
+        let mut acc = [(correction(x), 0); 3];
+        for (w, &x) in w.chunks_exact(3).zip(x) {
+            for ((mixed, a), &w) in acc.iter_mut().zip(w) {
+                *mixed = smlad(w, x, *mixed);
+                *a = smlad(sxtb16_ror8(w), x, *a);
+            }
+        }
+        acc.map(|(mixed, a)| (a, mixed.wrapping_sub(a << 8)))
+    }
+
+    /// `gru_layer`, instruction by instruction where it calculates.
+    fn gru_twin(layer: &GruLayer<'_>, x: &[i16], h: &[i16], out: &mut [i16]) {
+        let (xc, hc) = (
+            Layout::Pair.columns(layer.input()),
+            Layout::Pair.columns(layer.units()),
+        );
+        let (x, h) = (pairs(&x[..xc]), pairs(&h[..hc]));
+        let shift = 16 - layer.nh_shift as u32;
+        let block_len = Layout::Pair.gru_block_len(layer.input(), layer.units());
+        let blocks = layer.blocks.chunks_exact(block_len);
+        for ((block, &hw), out) in blocks.zip(&h).zip(out.chunks_mut(2)) {
+            let block = words(block);
+            let (w, rest) = block.split_at(3 * xc / 2);
+            let (u, params) = rest.split_at(3 * hc / 2);
+            let (aw, au) = (part(w, &x), part(u, &h));
+            let unit = |of: fn((u32, u32)) -> u32, p: &[u32]| {
+                let ([aw_r, aw_z, aw_n], [au_r, au_z, au_n]) = (aw.map(of), au.map(of));
+                let [p0, p1, p2, p3, p4] = [p[0], p[1], p[2], p[3], p[4]].map(halves);
+                let add = |a: u32, b: u32, c: i32| a.wrapping_add(b).wrapping_add(c as u32);
+                let v_r = ssat(add(smulw(aw_r, p0.0), smulw(au_r, p1.1), p3.0));
+                let v_z = ssat(add(smulw(aw_z, p0.1), smulw(au_z, p2.0), p3.1));
+                let f = (pkhbt(v_r, v_z) & 0x007f_007f) << 8;
+                let (r, z) = (table(v_r, f & 0xffff), table(v_z, f >> 16));
+                let nx = add(smulw(aw_n, p1.0), 0, p4.0);
+                let nh = ssat(add(smulw(au_n, p2.1), 0, p4.1));
+                let product = ((halves(r).1 * halves(nh).0) as u32).wrapping_add(nh << 15);
+                let v_n = ssat(nx.wrapping_add((product as i32 >> shift) as u32));
+                (z, table(v_n, (v_n & 127) << 8))
+            };
+            let ((z_a, n_a), (z_b, n_b)) = (
+                unit(|(a, _)| a, &params[..UNIT_PARAMS / 4]),
+                unit(|(_, b)| b, &params[UNIT_PARAMS / 4..]),
+            );
+            let hn = hw & 0xffff | n_a & 0xffff_0000;
+            let a = smlsd(hn, pkhtb(z_a, z_a), 0x8000);
+            let a = a.wrapping_sub(smlad(hn, 0x8000_8000, 0));
+            let hn = pkhtb(hw, n_b);
+            let b = smlsd(hn, pkhtb(z_b, z_b), smlad(hn, 0x8000_8000, 0));
+            let o = pkhtb(0x8000u32.wrapping_sub(b), a);
+            out[0] = o as i16;
+            out[1] = (o >> 16) as i16;
+        }
+    }
+
+    fn dense_twin(layer: &DenseLayer<'_>, x: &[i16], out: &mut [i16]) {
+        let columns = Layout::Pair.columns(layer.input());
+        let x = pairs(&x[..columns]);
+        let all = words(layer.bytes);
+        let weights = Layout::Pair.dense_weights_len(layer.input(), layer.units()) / 4;
+        let (weights, params) = all.split_at(weights);
+        let rows = weights
+            .chunks_exact(columns / 2)
+            .zip(params.chunks_exact(4));
+        for ((w, p), out) in rows.zip(out.chunks_mut(2)) {
+            let (mut mixed, mut a) = (correction(&x), 0);
+            for (&w, &x) in w.iter().zip(&x) {
+                mixed = smlad(w, x, mixed);
+                a = smlad(sxtb16_ror8(w), x, a);
+            }
+            let b = mixed.wrapping_sub(a << 8);
+            out[0] = ssat(smmla(a, p[0], p[1])) as i16;
+            out[1] = ssat(smmla(b, p[2], p[3])) as i16;
+        }
+    }
+
+    fn values(rng: &mut SplitMix, n: usize) -> Vec<i16> {
+        let extreme = rng.range(0, 7) == 0;
+        let mut value = |_| match (extreme, rng.bits()) {
+            (true, bits) if bits & 3 != 0 => [i16::MIN, i16::MAX][(bits >> 2) as usize & 1],
+            (_, bits) => bits as i16,
+        };
+        let mut values: Vec<i16> = (0..n).map(&mut value).collect();
+        values.resize(crate::layout::align4(n), 0);
+        values
+    }
+
+    /// A GRU and a Dense layer of these sizes, some rows with the largest weights.
+    fn model(rng: &mut SplitMix, input: usize, units: usize, outputs: usize) -> QuantModel {
+        let mut model = random::model(rng.bits(), input, &[units], outputs);
+        for layer in &mut model.layers {
+            let (w, u): (&mut [i8], &mut [i8]) = match layer {
+                QuantLayer::Gru(g) => {
+                    g.header.nh_shift = rng.range(0, 4) as u8;
+                    for m in g.mw.iter_mut().chain(&mut g.mu) {
+                        if rng.range(0, 15) == 0 {
+                            *m = 32767;
+                        }
+                    }
+                    for b in &mut g.b {
+                        if rng.range(0, 15) == 0 {
+                            *b = [i16::MIN, i16::MAX][rng.range(0, 1) as usize];
+                        }
+                    }
+                    (&mut g.w, &mut g.u)
+                }
+                QuantLayer::Dense(d) => (&mut d.w, &mut []),
+            };
+            for w in w.iter_mut().chain(u) {
+                match rng.range(0, 31) {
+                    0 => *w = -127,
+                    1 => *w = 127,
+                    _ => {}
+                }
+            }
+        }
+        model
+    }
+
+    fn compare(rng: &mut SplitMix, input: usize, units: usize, outputs: usize, rounds: usize) {
+        let model = model(rng, input, units, outputs);
+        let bytes = Aligned::new(&write(&model, Layout::Pair).unwrap());
+        let loaded = Model::load(&bytes).unwrap();
+        let [Layer::Gru(g), Layer::Dense(d)] = loaded.layers() else {
+            panic!("two layers");
+        };
+        for _ in 0..rounds {
+            let (x, h) = (values(rng, input), values(rng, units));
+            let (mut want, mut found) = (h.clone(), h.clone());
+            portable::gru_any(g, &x, &h, &mut want, &mut []);
+            gru_twin(g, &x, &h, &mut found);
+            assert_eq!(want[..units], found[..units], "{input} {units} {x:?} {h:?}");
+            let mut want = vec![0; crate::layout::align4(outputs)];
+            let mut found = want.clone();
+            portable::dense_any(d, &h, &mut want);
+            dense_twin(d, &h, &mut found);
+            assert_eq!(want[..outputs], found[..outputs], "{units} {outputs} {h:?}");
+        }
+    }
+
+    #[test]
+    fn twin_equals_portable_in_every_length() {
+        let mut rng = SplitMix(1);
+        for n in 1..=67 {
+            compare(&mut rng, n, 1 + n * 7 % 11, 1 + n * 5 % 9, 20);
+            compare(&mut rng, 1 + n * 5 % 13, n, 1 + n * 3 % 7, 20);
+            compare(&mut rng, 3, 5, n, 20);
+        }
+    }
+
+    #[test]
+    fn twin_equals_portable_in_a_million_cases() {
+        let mut rng = SplitMix(2);
+        for _ in 0..2_000 {
+            let mut size = || rng.range(1, 4) as usize;
+            let (input, units, outputs) = (size(), size(), size());
+            compare(&mut rng, input, units, outputs, 500);
+        }
+    }
+
+    #[test]
+    fn frames_refuse_what_the_routine_could_not_run() {
+        let mut rng = SplitMix(3);
+        let model = model(&mut rng, 5, 7, 3);
+        let bytes = Aligned::new(&write(&model, Layout::Pair).unwrap());
+        let loaded = Model::load(&bytes).unwrap();
+        let [Layer::Gru(g), Layer::Dense(d)] = loaded.layers() else {
+            panic!("two layers");
+        };
+        #[repr(align(4))]
+        struct Words([i16; 16]);
+        let (a, mut b) = (Words([0; 16]), Words([0; 16]));
+        let (x, out) = (&a.0, &mut b.0);
+        assert!(GruFrame::new(g, &x[..6], &x[..8], &mut out[..8]).is_some());
+        assert!(GruFrame::new(g, &x[..5], &x[..8], &mut out[..8]).is_none());
+        assert!(GruFrame::new(g, &x[..6], &x[..7], &mut out[..8]).is_none());
+        assert!(GruFrame::new(g, &x[..6], &x[..8], &mut out[..7]).is_none());
+        assert!(GruFrame::new(g, &x[1..8], &x[..8], &mut out[..8]).is_none());
+        assert!(GruFrame::new(g, &x[..6], &x[1..10], &mut out[..8]).is_none());
+        assert!(GruFrame::new(g, &x[..6], &x[..8], &mut out[1..10]).is_none());
+        let short = GruLayer {
+            blocks: &g.blocks[4..],
+            ..*g
+        };
+        assert!(GruFrame::new(&short, &x[..6], &x[..8], &mut out[..8]).is_none());
+        let rows = GruLayer {
+            layout: Layout::Rows,
+            ..*g
+        };
+        assert!(GruFrame::new(&rows, &x[..6], &x[..8], &mut out[..8]).is_none());
+        assert!(DenseFrame::new(d, &x[..8], &mut out[..4]).is_some());
+        assert!(DenseFrame::new(d, &x[..7], &mut out[..4]).is_none());
+        assert!(DenseFrame::new(d, &x[..8], &mut out[..3]).is_none());
+        assert!(DenseFrame::new(d, &x[1..10], &mut out[..4]).is_none());
+        assert!(DenseFrame::new(d, &x[..8], &mut out[1..8]).is_none());
+        let short = DenseLayer {
+            bytes: &d.bytes[4..],
+            ..*d
+        };
+        assert!(DenseFrame::new(&short, &x[..8], &mut out[..4]).is_none());
+    }
+}
