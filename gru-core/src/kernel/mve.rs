@@ -16,6 +16,7 @@ use crate::layout::{GATES, Layout, ROW_PARAMS, UNIT_PARAMS};
 use crate::model::{DenseLayer, GruLayer};
 use crate::quant::requantize_dense;
 use core::arch::asm;
+use core::mem::{MaybeUninit, offset_of};
 
 /// The vector extension.
 #[derive(Debug, Clone, Copy)]
@@ -24,8 +25,32 @@ pub struct Mve;
 /// Units of a block.
 const LANES: usize = 4;
 
-/// The sums of a block's rows, `[part][gate][unit]`.
-type Sums = [[[i32; LANES]; GATES]; 2];
+/// What the assembly of a layer reads and where it keeps the sums of a block.
+#[repr(C)]
+struct Context {
+    x: *const i16,
+    input: usize,
+    h: *const i16,
+    units: usize,
+    /// `[part][gate][unit]`.
+    sums: MaybeUninit<[[[i32; LANES]; GATES]; 2]>,
+    h_of_block: *const i16,
+    out: *mut i16,
+    half: i32,
+    shift: i32,
+    end: *const i16,
+}
+
+const _: () = assert!(
+    offset_of!(Context, sums) == 16
+        && offset_of!(Context, h_of_block) == 112
+        && offset_of!(Context, half) == 120
+        && offset_of!(Context, end) == 128,
+    "the assembly has these offsets"
+);
+
+/// Where the parameters of a block's units start.
+static OFFSETS: [usize; LANES] = [0, UNIT_PARAMS, 2 * UNIT_PARAMS, 3 * UNIT_PARAMS];
 
 impl Kernel for Mve {
     const NAME: &'static str = "mve";
@@ -33,34 +58,35 @@ impl Kernel for Mve {
 
     fn gru(layer: &GruLayer<'_>, x: &[i16], h: &[i16], out: &mut [i16]) {
         let (input, units) = (layer.input(), layer.units());
-        let block_len = Layout::Vector.gru_block_len(input, units);
-        // What the loader and the caller promise, once more, for the addresses below.
+        let blocks = units.div_ceil(LANES);
+        // What the loader and the caller promise, once more, for the addresses in the assembly.
         if input == 0
             || units == 0
             || x.len() < input
-            || h.len() < units
+            || h.len() < blocks * LANES
+            || out.len() < blocks * LANES
+            || layer.blocks.len() < blocks * Layout::Vector.gru_block_len(input, units)
             || layer.blocks.as_ptr().addr() % 4 != 0
         {
             return Portable::gru(layer, x, h, out);
         }
-        let shift = (layer.nh_shift & 7) as i32 - 16;
-        let mut sums = Sums::default();
-        let blocks = layer.blocks.chunks_exact(block_len);
-        let units_of_blocks = h.as_chunks().0.iter().zip(out.as_chunks_mut().0);
-        for (block, (h_block, out)) in blocks.zip(units_of_blocks) {
-            let [w_sums, u_sums] = &mut sums;
-            #[allow(unsafe_code, reason = "vector instructions")]
-            // SAFETY: a block has, one after the other, the rows of `input` columns of two pairs
-            // of units, those of `units` columns, padded as `sum_pair` needs them, and four units'
-            // parameters, all at multiples of four; `x` and `h` have a value for every column.
-            unsafe {
-                let weights = block.as_ptr();
-                let weights = sum_pair(weights, x.as_ptr(), input, w_sums, 0);
-                let weights = sum_pair(weights, x.as_ptr(), input, w_sums, 2);
-                let weights = sum_pair(weights, h.as_ptr(), units, u_sums, 0);
-                let params = sum_pair(weights, h.as_ptr(), units, u_sums, 2);
-                gates(&sums, params, h_block, shift, out);
-            }
+        let context = Context {
+            x: x.as_ptr(),
+            input,
+            h: h.as_ptr(),
+            units,
+            sums: MaybeUninit::uninit(),
+            h_of_block: h.as_ptr(),
+            out: out.as_mut_ptr(),
+            half: 32768,
+            shift: (layer.nh_shift & 7) as i32 - 16,
+            end: out.as_ptr().wrapping_add(blocks * LANES),
+        };
+        #[allow(unsafe_code, reason = "vector instructions")]
+        // SAFETY: as checked above, `blocks` blocks are there, at a multiple of four, and four
+        // values of `h` and `out` for each; `x` and `h` have a value for every column.
+        unsafe {
+            layer_blocks(layer.blocks.as_ptr(), context);
         }
     }
 
@@ -90,67 +116,177 @@ impl Kernel for Mve {
     }
 }
 
-/// `sums[gate][lane..lane + 2] = Σ w·x` for two units; returns where their rows end.
+/// The sums of three rows of two units, from the columns `[r9, $from]` on, to `[r9, $to]` on.
+///
+/// R1 runs through the weights: six times eight of them belong to eight activations.
+macro_rules! sum_pair {
+    ($from:literal, $to_r:literal, $to_z:literal, $to_n:literal) => {
+        concat!(
+            "ldrd r3, r5, [r9, #",
+            $from,
+            "]\n",
+            "movs r0, #0\n",
+            "movs r2, #0\n",
+            "movs r4, #0\n",
+            "mov r8, r0\n",
+            "mov r10, r0\n",
+            "mov r12, r0\n",
+            "dlstp.16 lr, r5\n",
+            "2:\n",
+            "vldrh.u16 q0, [r3], #16\n",
+            "vldrb.s16 q1, [r1, #8]\n",
+            "vmladava.s16 r2, q0, q1\n",
+            "vldrb.s16 q2, [r1, #16]\n",
+            "vmladava.s16 r4, q0, q2\n",
+            "vldrb.s16 q1, [r1, #24]\n",
+            "vmladava.s16 r8, q0, q1\n",
+            "vldrb.s16 q2, [r1, #32]\n",
+            "vmladava.s16 r10, q0, q2\n",
+            "vldrb.s16 q1, [r1, #40]\n",
+            "vmladava.s16 r12, q0, q1\n",
+            "vldrb.s16 q2, [r1], #48\n",
+            "vmladava.s16 r0, q0, q2\n",
+            "letp lr, 2b\n",
+            "strd r0, r8, [r9, #",
+            $to_r,
+            "]\n",
+            "strd r2, r10, [r9, #",
+            $to_z,
+            "]\n",
+            "strd r4, r12, [r9, #",
+            $to_n,
+            "]",
+        )
+    };
+}
+
+/// All blocks of a layer.
+///
+/// First the sums of twelve rows' two parts. Then the gates of four units, as
+/// [`super::portable::main_unit`] has them: pre-activations are saturated by `VQSHL #16`, so they
+/// stand in the upper halves of the lanes, and the lower halves, which saturation fills with ones,
+/// are shifted out. The order keeps dependent instructions apart.
 ///
 /// # Safety
-/// `weights` points to `n` columns (at least one, padded to a multiple of eight) of six rows,
-/// eight columns of each after the other; `x` points to `n` values; `lane` is 0 or 2.
+/// `blocks` points to the blocks of a layer, at a multiple of four, as many as there are groups of
+/// four values from `context.out` to `context.end`; `context.h_of_block` has as many values.
+/// `context.x` has `context.input` values, `context.h` `context.units`; both numbers are positive.
 #[allow(unsafe_code, reason = "vector instructions")]
 #[inline(always)]
-unsafe fn sum_pair(
-    weights: *const u8,
-    x: *const i16,
-    n: usize,
-    sums: &mut [[i32; LANES]; GATES],
-    lane: usize,
-) -> *const u8 {
-    let to = sums.as_mut_ptr().cast::<i32>().wrapping_add(lane & 2);
-    let end;
-    // SAFETY: reads within the rows and the `n` values, since the loads of a loop's last round are
-    // predicated; writes six words of `sums`.
+unsafe fn layer_blocks(blocks: *const u8, context: Context) {
+    let mut context = context;
+    // SAFETY: the loads of a loop's last round are predicated, so the activations read are those
+    // that the caller promises; the tanh table's 512 words are read by indices of 9 bits around
+    // its middle; of the context, only the sums are written. R6 and R7, which no operand may be,
+    // are saved.
     unsafe {
         asm!(
-            "dlstp.16 lr, {n}",
-            "movs r0, #0",
-            "movs r2, #0",
-            "movs r4, #0",
-            "mov r8, r0",
-            "mov r10, r0",
-            "mov r12, r0",
-            "2:",
-            "vldrh.u16 q0, [{x}], #16",
-            "vldrb.s16 q1, [r1, #8]",
-            "vmladava.s16 r2, q0, q1",
-            "vldrb.s16 q2, [r1, #16]",
-            "vmladava.s16 r4, q0, q2",
-            "vldrb.s16 q1, [r1, #24]",
-            "vmladava.s16 r8, q0, q1",
-            "vldrb.s16 q2, [r1, #32]",
-            "vmladava.s16 r10, q0, q2",
-            "vldrb.s16 q1, [r1, #40]",
-            "vmladava.s16 r12, q0, q1",
-            "vldrb.s16 q2, [r1], #48",
-            "vmladava.s16 r0, q0, q2",
-            "letp lr, 2b",
-            "strd r0, r8, [{to}]",
-            "strd r2, r10, [{to}, #16]",
-            "strd r4, r12, [{to}, #32]",
-            n = in(reg) n,
-            x = inout(reg) x => _,
-            to = in(reg) to,
-            inout("r1") weights => end,
-            out("r0") _, out("r2") _, out("r4") _, out("r8") _, out("r10") _, out("r12") _,
-            out("lr") _, out("q0") _, out("q1") _, out("q2") _,
-            options(nostack),
+            "push {{r6, r7}}",
+            "ldrd r6, r7, [r9, #112]",
+            "vldrw.u32 q7, [r3]",
+            "3:",
+            sum_pair!("0", "16", "32", "48"),
+            sum_pair!("0", "24", "40", "56"),
+            sum_pair!("8", "64", "80", "96"),
+            sum_pair!("8", "72", "88", "104"),
+            "ldrd r0, r2, [r9, #120]",
+            "vadd.i32 q6, q7, r1",
+            "vldrw.u32 q2, [r9, #16]", // W_r·x
+            "vldrw.u32 q0, [q6]", // mw_r, mw_z
+            "vldrw.u32 q1, [q6, #4]", // mw_n, mu_r
+            "vshllb.u16 q3, q0, #16",
+            "vldrw.u32 q4, [r9, #64]", // U_r·h
+            "vshllt.u16 q5, q1, #16",
+            "vmulh.s32 q2, q2, q3",
+            "vldrw.u32 q3, [r9, #32]", // W_z·x
+            "vmulh.s32 q4, q4, q5",
+            "vldrw.u32 q5, [q6, #12]", // b_r, b_z
+            "vadd.i32 q2, q2, q4",
+            "vshllt.u16 q0, q0, #16",
+            "vmovlb.s16 q4, q5",
+            "vmulh.s32 q3, q3, q0",
+            "vldrw.u32 q0, [q6, #8]", // mu_z, mu_n
+            "vmovlt.s16 q5, q5",
+            "vadd.i32 q2, q2, q4",
+            "vldrw.u32 q4, [r9, #80]", // U_z·h
+            "vadd.i32 q3, q3, q5",
+            "vshllb.u16 q5, q0, #16",
+            "vqshl.s32 q2, q2, #16", // v_r
+            "vmulh.s32 q4, q4, q5",
+            "vldrw.u32 q5, [r9, #96]", // U_n·h
+            "vadd.i32 q3, q3, q4",
+            "vldrw.u32 q4, [r9, #48]", // W_n·x
+            "vshllb.u16 q1, q1, #16",
+            "vqshl.s32 q3, q3, #16", // v_z
+            "vmulh.s32 q1, q4, q1",
+            "vldrw.u32 q4, [q6, #16]", // b_nx, b_nh
+            "vshllt.u16 q0, q0, #16",
+            "vmovlb.s16 q6, q4",
+            "vmulh.s32 q0, q5, q0",
+            "vadd.i32 q1, q1, q6", // nx
+            "vmovlt.s16 q4, q4",
+            "vadd.i32 q0, q0, q4",
+            "vshr.s32 q4, q2, #23",
+            "vqmovnb.s32 q0, q0",
+            "vldrw.u32 q5, [r11, q4, uxtw #2]",
+            "vshl.i32 q2, q2, #9",
+            "vshllb.s16 q6, q5, #8",
+            "vshr.u32 q2, q2, #25",
+            "vmovlb.s16 q0, q0", // nh
+            "vshr.s32 q4, q3, #23",
+            "vmul.i32 q2, q2, q6",
+            "vldrw.u32 q6, [r11, q4, uxtw #2]",
+            "vadd.i32 q2, q2, q5",
+            "vshllb.s16 q4, q6, #8",
+            "vshr.s32 q2, q2, #16",
+            "vadd.i32 q2, q2, r0", // r
+            "vshl.i32 q3, q3, #9",
+            "vmul.i32 q0, q0, q2",
+            "vshr.u32 q3, q3, #25",
+            "vldrh.s32 q2, [r6], #8",
+            "vshl.s32 q0, r2",
+            "vmul.i32 q3, q3, q4",
+            "vadd.i32 q0, q0, q1",
+            "vqshl.s32 q0, q0, #16", // v_n
+            "vshr.s32 q5, q0, #23",
+            "vldrw.u32 q1, [r11, q5, uxtw #2]",
+            "vshl.i32 q0, q0, #9",
+            "vshllb.s16 q5, q1, #8",
+            "vshr.u32 q0, q0, #25",
+            "vmul.i32 q0, q0, q5",
+            "vadd.i32 q3, q3, q6",
+            "vadd.i32 q0, q0, q1",
+            "vshr.s32 q3, q3, #16",
+            "vshr.s32 q0, q0, #16", // n
+            "vadd.i32 q3, q3, r0", // z
+            "vsub.i32 q2, q2, q0",
+            "vmul.i32 q2, q2, q3",
+            "vshl.i32 q0, q0, #16",
+            "vadd.i32 q0, q0, q2",
+            "vrshr.s32 q0, q0, #16", // h' = n + z·(h − n)
+            "vstrh.32 q0, [r7], #8",
+            "ldr r4, [r9, #128]",
+            "adds r1, #80",
+            "cmp r7, r4",
+            "bne 3b",
+            "pop {{r6, r7}}",
+            inout("r3") &OFFSETS => _,
+            inout("r1") blocks => _,
+            in("r9") &raw mut context,
+            in("r11") TANH_TABLE.as_ptr().wrapping_add(256),
+            out("r0") _, out("r2") _, out("r4") _, out("r5") _,
+            out("r8") _, out("r10") _, out("r12") _, out("lr") _,
+            out("q0") _, out("q1") _, out("q2") _, out("q3") _,
+            out("q4") _, out("q5") _, out("q6") _, out("q7") _,
         );
     }
-    end
 }
 
 /// `Σ w·x` of four rows.
 ///
 /// # Safety
-/// As of [`sum_pair`], with four rows.
+/// `weights` points to `n` columns (at least one, padded to a multiple of eight) of four rows,
+/// eight columns of each after the other; `x` points to `n` values.
 #[allow(unsafe_code, reason = "vector instructions")]
 #[inline(always)]
 unsafe fn sum_rows(weights: *const u8, x: *const i16, n: usize) -> [i32; LANES] {
@@ -180,120 +316,4 @@ unsafe fn sum_rows(weights: *const u8, x: *const i16, n: usize) -> [i32; LANES] 
         );
     }
     [a, b, c, d]
-}
-
-/// Where the parameters of a block's units start.
-static OFFSETS: [usize; LANES] = [0, UNIT_PARAMS, 2 * UNIT_PARAMS, 3 * UNIT_PARAMS];
-
-/// The gates of four units; [`super::portable::main_unit`] says what they are.
-///
-/// Pre-activations are saturated by `VQSHL #16`, so they stand in the upper halves of the lanes
-/// and the low halves, which saturation may fill with ones, are masked or shifted out.
-///
-/// # Safety
-/// `params` points to the parameters of four units, at a multiple of four.
-#[allow(unsafe_code, reason = "vector instructions")]
-#[inline(always)]
-unsafe fn gates(
-    sums: &Sums,
-    params: *const u8,
-    h: &[i16; LANES],
-    nh_shift: i32,
-    out: &mut [i16; LANES],
-) {
-    // SAFETY: reads the sums, the parameters, four values of `h` and, by indices of 9 bits around
-    // the middle, the table of 512 words; writes four values to `out`.
-    unsafe {
-        asm!(
-            "vldrw.u32 q6, [{offsets}]",
-            "vadd.i32 q6, q6, {params}",
-            "vldrw.u32 q0, [q6]", // mw_r, mw_z
-            "vdup.32 q7, {mask}",
-            "vldrw.u32 q2, [{sums}]", // W_r·x
-            "vshllb.u16 q3, q0, #16",
-            "vldrw.u32 q1, [q6, #4]", // mw_n, mu_r
-            "vmulh.s32 q2, q2, q3",
-            "vldrw.u32 q4, [{sums}, #48]", // U_r·h
-            "vshllt.u16 q5, q1, #16",
-            "vmulh.s32 q4, q4, q5",
-            "vldrw.u32 q5, [q6, #12]", // b_r, b_z
-            "vshllt.u16 q3, q0, #16",
-            "vadd.i32 q2, q2, q4",
-            "vmovlb.s16 q4, q5",
-            "vldrw.u32 q0, [q6, #8]", // mu_z, mu_n
-            "vadd.i32 q2, q2, q4",
-            "vldrw.u32 q4, [{sums}, #16]", // W_z·x
-            "vmulh.s32 q3, q4, q3",
-            "vqshl.s32 q2, q2, #16", // v_r
-            "vmovlt.s16 q4, q5",
-            "vldrw.u32 q5, [{sums}, #64]", // U_z·h
-            "vadd.i32 q3, q3, q4",
-            "vshllb.u16 q4, q0, #16",
-            "vshllb.u16 q1, q1, #16",
-            "vmulh.s32 q4, q5, q4",
-            "vldrw.u32 q5, [{sums}, #32]", // W_n·x
-            "vadd.i32 q3, q3, q4",
-            "vmulh.s32 q1, q5, q1",
-            "vldrw.u32 q4, [q6, #16]", // b_nx, b_nh
-            "vqshl.s32 q3, q3, #16", // v_z
-            "vshllt.u16 q0, q0, #16",
-            "vldrw.u32 q5, [{sums}, #80]", // U_n·h
-            "vshr.s32 q6, q2, #23",
-            "vmulh.s32 q0, q5, q0",
-            "vand q2, q2, q7",
-            "vmovlb.s16 q5, q4",
-            "vadd.i32 q1, q1, q5", // nx
-            "vldrw.u32 q5, [{table}, q6, uxtw #2]",
-            "vmovlt.s16 q4, q4",
-            "vadd.i32 q0, q0, q4",
-            "vmovlb.s16 q6, q5",
-            "vshr.u32 q2, q2, #8",
-            "vqmovnb.s32 q0, q0",
-            "vmul.i32 q2, q2, q6",
-            "vshr.s32 q4, q3, #23",
-            "vmovlb.s16 q0, q0", // nh
-            "vldrw.u32 q6, [{table}, q4, uxtw #2]",
-            "vadd.i32 q2, q2, q5",
-            "vand q3, q3, q7",
-            "vshr.s32 q2, q2, #16",
-            "vmovlb.s16 q4, q6",
-            "vadd.i32 q2, q2, {half}", // r
-            "vshr.u32 q3, q3, #8",
-            "vmul.i32 q0, q0, q2",
-            "vmul.i32 q3, q3, q4",
-            "vshl.s32 q0, {nh_shift}",
-            "vadd.i32 q3, q3, q6",
-            "vadd.i32 q0, q0, q1",
-            "vldrh.s32 q4, [r1]",
-            "vqshl.s32 q0, q0, #16", // v_n
-            "vshr.s32 q3, q3, #16",
-            "vshr.s32 q5, q0, #23",
-            "vadd.i32 q3, q3, {half}", // z
-            "vldrw.u32 q6, [{table}, q5, uxtw #2]",
-            "vand q0, q0, q7",
-            "vmovlb.s16 q5, q6",
-            "vshr.u32 q0, q0, #8",
-            "vmul.i32 q0, q0, q5",
-            "vadd.i32 q0, q0, q6",
-            "vshr.s32 q0, q0, #16", // n
-            "vsub.i32 q4, q4, q0",
-            "vshl.i32 q0, q0, #16",
-            "vmul.i32 q4, q4, q3",
-            "vadd.i32 q0, q0, q4",
-            "vrshr.s32 q0, q0, #16", // h' = n + z·(h − n)
-            "vstrh.32 q0, [r0]",
-            offsets = in(reg) &OFFSETS,
-            params = in(reg) params,
-            sums = in(reg) sums,
-            mask = in(reg) 0x007f_0000,
-            table = in(reg) TANH_TABLE.as_ptr().wrapping_add(256),
-            half = in(reg) 32768,
-            nh_shift = in(reg) nh_shift,
-            in("r1") h,
-            in("r0") out,
-            out("q0") _, out("q1") _, out("q2") _, out("q3") _,
-            out("q4") _, out("q5") _, out("q6") _, out("q7") _,
-            options(nostack),
-        );
-    }
 }
