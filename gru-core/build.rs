@@ -71,7 +71,7 @@ fn main() {
         None => {}
     }
     println!("cargo::rustc-check-cfg=cfg(gru_dsp)");
-    if build.dsp() {
+    if build.dsp() && !build.mve() {
         println!("cargo::rustc-cfg=gru_dsp");
     }
     println!("cargo::rustc-cfg=gru_active={active:?}");
