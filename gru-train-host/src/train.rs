@@ -35,8 +35,10 @@ use crate::spec::{DenseSpec, GruSpec, LayerSpec, ModelSpec, Readout, Standardize
 
 mod augment;
 mod checkpoint;
+mod windows;
 
 pub use augment::Augment;
+pub use windows::Windows;
 
 /// A recipe; the fields of `train.toml`. The defaults are the plain recipe of the tutorials.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
