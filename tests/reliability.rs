@@ -1,9 +1,10 @@
 //! Rows of the reliability table that need no hostile bytes: accumulators, floats, flips, long runs, counters, snapshots.
 
 use gru_core::layout::Layout;
-use gru_core::writer::write;
+use gru_core::writer::{Aligned, write};
 use gru_core::{Model, Verify};
 use gru_train_host::reliability::blobs::references;
+use gru_train_host::reliability::faults::{Stream, curves, recovery};
 use gru_train_host::reliability::stream::{
     accumulators, counters, flips_at_run_time, floats, long_run, reference_model, slow_unit,
     snapshots, state_flips, to_counts, verify,
@@ -56,7 +57,7 @@ fn a_recheck_in_slices_finds_every_flipped_bit() {
             "{name}"
         );
     }
-    let bytes = gru_core::writer::Aligned::new(&reference());
+    let bytes = Aligned::new(&reference());
     let model = Model::load(&bytes).expect("sound");
     assert_eq!(model.verify().finish(), Ok(()));
     for slice in [0, 1, 3, 12, 13, 16, 1000, usize::MAX] {
@@ -132,4 +133,30 @@ fn a_stream_that_sleeps_at_every_step_equals_one_that_does_not() {
         assert!(cases > 500);
         assert_eq!((wrong, accepted), (0, 0), "{name}");
     }
+}
+
+#[test]
+fn decisions_recover_from_every_sensor_fault() {
+    let bytes = Aligned::new(&reference());
+    let model = Model::load(&bytes).expect("sound");
+    let stream = Stream::held_out(&model, 60.0, 4242);
+    let figures = recovery(&model, &stream, 300, 1000, 1).expect("stream");
+    assert_eq!((figures.cases, figures.never), (300, 0), "{figures:?}");
+    for curve in curves(&model, &stream, 1).expect("stream") {
+        assert_eq!(curve.same[0], 1.0, "{:?}", curve.fault);
+        assert!(curve.same[5] < 1.0, "{:?} does nothing", curve.fault);
+        // Few faults do little harm.
+        assert!(curve.same[1] > 0.9, "{curve:?}");
+    }
+}
+
+#[test]
+fn control_a_network_that_never_forgets_is_found() {
+    // The recurrent weights that `reference_model` divides by three: chaos.
+    let chaotic = gru_core::random::model(7, 6, &[16], 4);
+    let bytes = Aligned::new(&write(&chaotic, Layout::Rows).expect("sound"));
+    let model = Model::load(&bytes).expect("sound");
+    let stream = Stream::held_out(&model, 60.0, 4242);
+    let figures = recovery(&model, &stream, 300, 1000, 1).expect("stream");
+    assert!(figures.never > 0, "{figures:?}");
 }

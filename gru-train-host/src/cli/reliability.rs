@@ -1,9 +1,14 @@
 //! `gru reliability`: the table of promises with a measured figure per row.
 
+use std::path::{Path, PathBuf};
+
 use clap::Args;
+use gru_core::Model;
+use gru_core::writer::Aligned;
 use serde_json::json;
 
-use super::console::{Console, Failure, grouped};
+use super::console::{Console, Failure, grouped, percent};
+use crate::reliability::faults::{Curve, RATES, Stream, curves};
 use crate::reliability::report::{self, ELSEWHERE};
 use crate::reliability::supply::workspace_root;
 
@@ -12,12 +17,20 @@ pub(crate) struct ReliabilityArgs {
     /// The budgets of a commit (minutes) instead of those of a release (about an hour).
     #[arg(long)]
     quick: bool,
+    /// An artifact for the wrist IMU: also print its accuracy per kind and rate of sensor fault.
+    #[arg(long, value_name = "FILE")]
+    model: Option<PathBuf>,
 }
 
 pub(crate) fn reliability(
     args: &ReliabilityArgs,
     console: &mut Console<'_>,
 ) -> Result<(), Failure> {
+    // A model that cannot be used is refused before minutes of work.
+    let curves = match &args.model {
+        Some(path) => accuracy(path)?,
+        None => Vec::new(),
+    };
     let root = std::env::current_dir()
         .ok()
         .and_then(|folder| workspace_root(&folder));
@@ -43,6 +56,17 @@ pub(crate) fn reliability(
         console.say(format!(
             "{:>3} | {} | {how}: {} | |",
             row.number, row.threat, row.why
+        ));
+    }
+    for curve in &curves {
+        let points = RATES.iter().zip(&curve.right);
+        let points: Vec<_> = points
+            .map(|(rate, right)| format!("{}: {}", percent(*rate), percent(*right)))
+            .collect();
+        console.say(format!(
+            "accuracy, {:?} | {}",
+            curve.fault,
+            points.join(" | ")
         ));
     }
     let broken: Vec<_> = rows.iter().filter(|row| !row.holds).collect();
@@ -76,6 +100,12 @@ pub(crate) fn reliability(
         "holds": broken.is_empty(),
         "rows": measured,
         "elsewhere": elsewhere,
+        "fault_rates": RATES,
+        "fault_curves": curves.iter().map(|curve| json!({
+            "fault": format!("{:?}", curve.fault),
+            "accuracy": curve.right,
+            "same_decisions": curve.same,
+        })).collect::<Vec<_>>(),
     }));
     match broken.first() {
         None => Ok(()),
@@ -87,4 +117,21 @@ pub(crate) fn reliability(
             row.measured
         ))),
     }
+}
+
+/// The accuracy of an artifact on people that no training has seen, per kind and rate of fault.
+fn accuracy(path: &Path) -> Result<Vec<Curve>, Failure> {
+    let bytes = std::fs::read(path).map_err(|e| Failure::file(path, e))?;
+    let bytes = Aligned::new(&bytes);
+    let model = Model::load(&bytes).map_err(|e| Failure::file(path, e))?;
+    let features = crate::imu::FEATURES.len();
+    if model.features() != features {
+        let found = model.features();
+        return Err(Failure::file(
+            path,
+            format!("{found} features where the wrist IMU has {features}"),
+        ));
+    }
+    let stream = Stream::held_out(&model, 300.0, 4242);
+    curves(&model, &stream, 1).map_err(|e| Failure::file(path, e))
 }

@@ -132,7 +132,7 @@ pub fn dense(units: u16) -> LayerHeader {
     })
 }
 
-/// The four reference artifacts, by name: together they use every option of the format.
+/// The reference artifacts, by name: together they use every option of the format.
 ///
 /// # Panics
 /// When the exporter refuses one of them.
@@ -195,11 +195,16 @@ pub fn references() -> Vec<(&'static str, Vec<u8>)> {
             ],
         )
     };
+    let vector = Header {
+        name: "vectors",
+        ..plain_header(Layout::Vector, 5, &[gru(6), dense(3)])
+    };
     [
         ("rows", rows),
         ("pair", pair),
         ("quad", quad),
         ("variants", variants),
+        ("vector", vector),
     ]
     .into_iter()
     .zip(1..)
