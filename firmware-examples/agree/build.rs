@@ -30,6 +30,24 @@ fn core(name: &str) -> Option<([u32; 4], Layout)> {
 /// Drives weights, multipliers, biases and samples to their limits.
 fn extreme(model: &mut QuantModel, rng: &mut SplitMix) {
     let mut pick = |values: &[i64]| values[rng.below(values.len())];
+    for f in &mut model.features {
+        let (min, max) = (i32::MIN as i64, i32::MAX as i64);
+        f.offset = pick(&[
+            min,
+            min + 40_000,
+            -98_304,
+            -70_000,
+            -1,
+            0,
+            1,
+            70_000,
+            98_303,
+            max,
+        ]) as i32;
+        f.multiplier = pick(&[1, 300, 32767]) as u16;
+        f.shift = pick(&[0, 1, 9, 15, 17]) as u8;
+        f.pre_shift = pick(&[0, 0, 1, 16]) as u8;
+    }
     for layer in &mut model.layers {
         match layer {
             QuantLayer::Gru(g) => {

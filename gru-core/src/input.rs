@@ -9,6 +9,7 @@
 //!
 //! where *real* is the standardised value `(raw − mean) / std`.
 
+use crate::artifact::FEATURE_PARAMS;
 use crate::quant::{round_shift, sat16};
 
 /// A feature's conditioning, 12 bytes of the payload.
@@ -47,6 +48,13 @@ impl FeatureParams {
                 pre_shift: 0,
             },
         }
+    }
+
+    /// Only the counts per unit of a feature's 12 bytes.
+    #[inline]
+    pub(crate) fn counts_per_unit(bytes: &[u8; FEATURE_PARAMS]) -> f32 {
+        let [_, _, _, _, c0, c1, c2, c3, ..] = *bytes;
+        f32::from_le_bytes([c0, c1, c2, c3])
     }
 
     /// The 12 bytes.

@@ -11,7 +11,7 @@ use crate::artifact::{
 };
 use crate::input::{FeatureParams, Limits};
 use crate::layout::{GATES, Layout, MAX_GROUP, UNIT_PARAMS, align4};
-use crate::model::{DenseLayer, GruLayer, Layer, Model};
+use crate::model::{DenseLayer, GruLayer, Layer, Model, Parts};
 use heapless::Vec;
 
 /// Why a byte string was refused as a model.
@@ -340,7 +340,7 @@ impl<'a> Model<'a> {
             }
             None => None,
         };
-        Ok(Self {
+        let model = Self {
             bytes,
             crc,
             name: header.name,
@@ -355,7 +355,10 @@ impl<'a> Model<'a> {
             features: feature_params,
             limits,
             layers,
-        })
+            parts: Parts::default(),
+            streaming: false,
+        };
+        Ok(model.finish())
     }
 }
 

@@ -24,6 +24,10 @@ pub struct Model<'a> {
     /// `FEATURE_LIMITS` bytes a feature, or nothing.
     pub(crate) limits: &'a [u8],
     pub(crate) layers: Vec<Layer<'a>, MAX_LAYERS>,
+    /// Lengths of the parts of a state, and whether no layer reads its window from the end: worked
+    /// out once, because every step asks for both.
+    pub(crate) parts: Parts,
+    pub(crate) streaming: bool,
 }
 
 /// One layer.
@@ -254,10 +258,7 @@ impl<'a> Model<'a> {
 
     /// Whether time steps can be pushed one at a time: no layer reads its window from the end.
     pub fn is_streaming(&self) -> bool {
-        !self
-            .layers
-            .iter()
-            .any(|l| matches!(l, Layer::Gru(g) if g.go_backwards))
+        self.streaming
     }
 
     /// Multiply-accumulates of one time step, padding not counted.
@@ -281,7 +282,20 @@ impl<'a> Model<'a> {
         parts.input + parts.scratch + parts.layers + parts.readout
     }
 
+    #[inline]
     pub(crate) fn parts(&self) -> Parts {
+        self.parts
+    }
+
+    /// Works out what [`parts`](Self::parts) and [`is_streaming`](Self::is_streaming) say.
+    pub(crate) fn finish(mut self) -> Self {
+        self.parts = self.measure();
+        let backwards = |l: &Layer<'_>| matches!(l, Layer::Gru(g) if g.go_backwards);
+        self.streaming = !self.layers.iter().any(backwards);
+        self
+    }
+
+    fn measure(&self) -> Parts {
         let mut parts = Parts {
             input: align4(self.features()),
             scratch: 0,
@@ -304,7 +318,7 @@ impl<'a> Model<'a> {
 }
 
 /// Lengths in 16-bit words of the parts of a state's buffer, in this order.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Parts {
     pub(crate) input: usize,
     pub(crate) scratch: usize,

@@ -13,7 +13,7 @@
 
 use crate::artifact::{FEATURE_LIMITS, FEATURE_PARAMS, GapPolicy, Readout};
 use crate::input::{FeatureParams, Limits, Sample};
-use crate::kernel;
+use crate::kernel::{self, Kernel};
 use crate::layout::align4;
 use crate::model::{Layer, Model};
 use crate::softmax::softmax_q15;
@@ -132,7 +132,8 @@ impl Model<'_> {
         if !self.is_streaming() {
             return Err(StateError::NeedsWindow);
         }
-        if sample.len() != self.features() {
+        // A multiplication where `features()` divides: that takes long on small cores.
+        if sample.len() * FEATURE_PARAMS != self.features.len() {
             return Err(StateError::SampleLen {
                 found: sample.len() as u32,
                 expected: self.features() as u32,
@@ -146,21 +147,32 @@ impl Model<'_> {
     }
 
     /// Writes the conditioned sample to the state's input; says whether the step is to be done.
+    #[inline(never)]
     fn condition<S: Sample>(&self, state: &mut StateRef, sample: &[S]) -> bool {
         if self.gap == GapPolicy::Skip {
-            let invalid = self.raw(sample).filter(|(_, raw)| raw.is_none()).count();
+            let invalid = self.count_invalid(sample);
             if invalid != 0 {
                 state.counters.invalid_values =
-                    state.counters.invalid_values.saturating_add(invalid as u32);
+                    state.counters.invalid_values.saturating_add(invalid);
                 state.counters.skipped_steps = state.counters.skipped_steps.saturating_add(1);
                 return false;
             }
         }
+        // Plain steps instead of `chunks_exact` and adapters: those divide by the chunk's length
+        // and keep their state on the stack, which costs small cores more than the arithmetic.
         let mut invalid = 0;
-        for (x, (params, raw)) in state.words.iter_mut().zip(self.raw(sample)) {
-            match raw {
-                Some(raw) => *x = params.condition(raw),
-                None => {
+        let mut params = self.features;
+        let limited = !self.limits.is_empty();
+        for (i, (x, &s)) in state.words.iter_mut().zip(sample).enumerate() {
+            let Some((p, rest)) = params.split_first_chunk() else {
+                break;
+            };
+            params = rest;
+            match s.counts(FeatureParams::counts_per_unit(p)) {
+                Some(raw) if !limited || self.within_limits(i, raw) => {
+                    *x = kernel::Active::condition(p, raw);
+                }
+                _ => {
                     invalid += 1;
                     if self.gap != GapPolicy::Hold {
                         *x = 0;
@@ -172,22 +184,30 @@ impl Model<'_> {
         true
     }
 
-    /// Every feature's constants and valid raw count.
-    #[inline]
-    fn raw<S: Sample>(&self, sample: &[S]) -> impl Iterator<Item = (FeatureParams, Option<i32>)> {
-        let params = self.features.chunks_exact(FEATURE_PARAMS);
-        let mut limits = self.limits.chunks_exact(FEATURE_LIMITS);
-        sample.iter().zip(params).map(move |(&s, p)| {
-            let p = FeatureParams::read(p);
-            let limits = limits.next().map_or(Limits::NONE, Limits::read);
-            (
-                p,
-                s.counts(p.counts_per_unit).filter(|&raw| limits.holds(raw)),
-            )
-        })
+    /// Whether `raw` is within the limits of feature `i`; apart, because most models have none.
+    #[inline(never)]
+    fn within_limits(&self, i: usize, raw: i32) -> bool {
+        let limits = self.limits.get(i * FEATURE_LIMITS..).unwrap_or_default();
+        match limits.split_first_chunk::<FEATURE_LIMITS>() {
+            Some((limits, _)) => Limits::read(limits).holds(raw),
+            None => true,
+        }
+    }
+
+    /// Counts values that are not valid; apart, because only [`GapPolicy::Skip`] asks first.
+    #[inline(never)]
+    fn count_invalid<S: Sample>(&self, sample: &[S]) -> u32 {
+        let params = self.features.as_chunks().0;
+        let values = sample.iter().zip(params).enumerate();
+        let valid = |(i, (s, p)): (usize, (&S, _))| {
+            let raw = s.counts(FeatureParams::counts_per_unit(p));
+            raw.is_some_and(|raw| self.within_limits(i, raw))
+        };
+        values.filter(|&value| !valid(value)).count() as u32
     }
 
     /// Runs all layers on the conditioned input; not generic, so there is one copy of it.
+    #[inline(never)]
     fn advance(&self, state: &mut StateRef) {
         let parts = self.parts();
         let (steps, held) = (state.steps, state.averaged);
@@ -203,9 +223,7 @@ impl Model<'_> {
                 Layer::Gru(g) => {
                     let (out, scratch) = cut(split.scratch, padded);
                     saturated = saturated.saturating_add(kernel::gru(g, x, y, out, scratch));
-                    for (y, &out) in y.iter_mut().zip(out.iter()) {
-                        *y = out;
-                    }
+                    kernel::Active::store(out, y);
                 }
                 Layer::Dense(d) => {
                     kernel::dense(d, x, y);

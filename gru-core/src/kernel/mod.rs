@@ -4,6 +4,8 @@
 //! sigmoid, no clipping) in the layout it was made for. Everything else runs in [`portable`],
 //! which also is the specification: every other kernel equals it bit for bit.
 
+use crate::artifact::FEATURE_PARAMS;
+use crate::input::FeatureParams;
 use crate::layout::Layout;
 use crate::model::{DenseLayer, GruLayer};
 
@@ -32,6 +34,20 @@ pub trait Kernel {
 
     /// A Dense layer without its activation: `out = sat16(b + W·x)`.
     fn dense(layer: &DenseLayer<'_>, x: &[i16], out: &mut [i16]);
+
+    /// Conditions one raw count with a feature's constants.
+    #[inline]
+    fn condition(params: &[u8; FEATURE_PARAMS], raw: i32) -> i16 {
+        FeatureParams::read(params).condition(raw)
+    }
+
+    /// Makes the new hidden state the current one; both have the padded number of units.
+    #[inline]
+    fn store(new: &[i16], h: &mut [i16]) {
+        for (h, &new) in h.iter_mut().zip(new) {
+            *h = new;
+        }
+    }
 }
 
 #[cfg(gru_kernel_absent)]

@@ -200,6 +200,7 @@ fn of_unit(acc: &Accumulators, g: usize) -> [i32; GATES] {
 }
 
 /// The main variant in any layout.
+#[inline(never)]
 fn gru_main(layer: &GruLayer<'_>, x: &[i16], h: &[i16], out: &mut [i16]) {
     each_block(layer, |first, w, u, params| {
         let aw = accumulate(layer.layout, w, layer.input(), x);
@@ -272,6 +273,7 @@ fn bias(p: &UnitParams, i: usize) -> i64 {
 }
 
 /// Any variant in any layout; see [`super::gru`].
+#[inline(never)]
 pub(crate) fn gru_any(
     layer: &GruLayer<'_>,
     x: &[i16],
@@ -331,6 +333,7 @@ pub(crate) fn gru_any(
 }
 
 /// A Dense layer in any layout, without its activation.
+#[inline(never)]
 pub(crate) fn dense_any(layer: &DenseLayer<'_>, x: &[i16], out: &mut [i16]) {
     let (input, units, layout) = (layer.input(), layer.units(), layer.layout);
     let weights_len = layout.dense_weights_len(input, units);
@@ -378,6 +381,7 @@ pub(crate) fn dense_any(layer: &DenseLayer<'_>, x: &[i16], out: &mut [i16]) {
 }
 
 /// Applies a Dense layer's activation in place.
+#[inline(never)]
 pub(crate) fn dense_activation(activation: Activation, out: &mut [i16]) {
     if activation != Activation::Linear {
         for y in out {

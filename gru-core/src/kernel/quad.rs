@@ -66,7 +66,7 @@ mod shim {
     #[cfg(gru_active = "quad_mla")]
     core::arch::global_asm!(include_str!("quad_v7m.s"), options(raw));
 
-    // SAFETY: the two functions are defined in either file with these arguments; they follow the
+    // SAFETY: the functions are defined in either file with these arguments; they follow the
     // procedure call standard, read and write only what the arguments describe, and keep nothing.
     unsafe extern "C" {
         /// Reads `count` blocks of weights and parameters, `align4` of the columns of `x` and
@@ -76,6 +76,11 @@ mod shim {
         /// the columns of `x`; writes `4 · count` values to `out`. All pointers are multiples of
         /// four.
         pub(super) fn gru_quad_dense(args: &DenseArgs);
+        /// Copies `count` times eight bytes. Both pointers are multiples of four.
+        pub(super) fn gru_quad_copy(from: *const i16, to: *mut i16, count: usize);
+        /// Reads twelve bytes from a multiple of four; the result's upper half is unspecified.
+        #[cfg(not(gru_active = "quad_mla"))]
+        pub(super) fn gru_quad_condition(params: *const u8, raw: i32) -> i32;
     }
 }
 
@@ -100,6 +105,8 @@ impl Kernel for Quad {
     };
     const LAYOUT: Layout = Layout::Quad;
 
+    // A frame of its own: inlined, its checks push the step's variables to the stack.
+    #[inline(never)]
     fn gru(layer: &GruLayer<'_>, x: &[i16], h: &[i16], out: &mut [i16]) {
         let (input, units) = (layer.input(), layer.units());
         let count = units.div_ceil(4);
@@ -138,6 +145,7 @@ impl Kernel for Quad {
         }
     }
 
+    #[inline(never)]
     fn dense(layer: &DenseLayer<'_>, x: &[i16], out: &mut [i16]) {
         let (input, units) = (layer.input(), layer.units());
         let count = units.div_ceil(4);
@@ -168,6 +176,31 @@ impl Kernel for Quad {
         // and `out` is a unique borrow apart from the others.
         unsafe {
             shim::gru_quad_dense(&args)
+        }
+    }
+
+    #[inline]
+    fn store(new: &[i16], h: &mut [i16]) {
+        if new.len() != h.len() || h.len() % 4 != 0 || !aligned(new) || !aligned(h) {
+            return Portable::store(new, h);
+        }
+        #[allow(unsafe_code, reason = "written in assembly")]
+        // SAFETY: lengths and alignments have been checked above, and `h` is a unique borrow.
+        unsafe {
+            shim::gru_quad_copy(new.as_ptr(), h.as_mut_ptr(), h.len() / 4)
+        }
+    }
+
+    #[cfg(not(gru_active = "quad_mla"))]
+    #[inline]
+    fn condition(params: &[u8; crate::artifact::FEATURE_PARAMS], raw: i32) -> i16 {
+        if !aligned(params) {
+            return Portable::condition(params, raw);
+        }
+        #[allow(unsafe_code, reason = "written in assembly")]
+        // SAFETY: the alignment has been checked above.
+        unsafe {
+            shim::gru_quad_condition(params.as_ptr(), raw) as i16
         }
     }
 }

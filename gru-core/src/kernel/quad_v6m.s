@@ -83,6 +83,10 @@
 	PAIR8
 	PAIR8
 	PAIR8
+	PAIR8
+	PAIR8
+	PAIR8
+	PAIR8
 	ldr	r2, [sp, #4]
 	cmp	r1, r2
 	beq	1f
@@ -107,9 +111,14 @@
 	PAIR4
 	PAIR4
 	PAIR4
+	PAIR4
+	PAIR4
+	PAIR4
+	PAIR4
 	cmp	r1, r12
-	bne	.Lloop4
-	bx	lr
+	beq	1f
+	b	.Lloop4
+1:	bx	lr
 
 	@ i0 i1 i2 of the x from r0 to r1 (a multiple of two words), stored at r2.
 	@ Clobbers r0, r3-r6.
@@ -138,10 +147,10 @@
 	bx	lr
 
 	@ \out = address of the entry into the loop at label \loop with pairs of \bytes bytes, for
-	@ \pairs >= 1 pairs: the first pass does what is left over from a multiple of four.
-	.macro	ENTRY out, t, pairs, loop, bytes
+	@ \pairs >= 1 pairs: the first pass does what is left over from a multiple of \mask + 1.
+	.macro	ENTRY out, t, pairs, loop, bytes, mask
 	negs	\out, \pairs
-	movs	\t, #3
+	movs	\t, #\mask
 	ands	\out, \t
 	movs	\t, #\bytes
 	muls	\out, \t, \out
@@ -172,11 +181,16 @@
 	orrs	\u, \t
 	.endm
 
-	@ u = tanh of v = u - 32768 for a clamped u; r1 = table.
-	.macro	TANH u, t, s
+	@ u = tanh of v = u - 32768 for a clamped u; r1 = table, \mask = 2044 or nothing.
+	.macro	TANH u, t, s, mask
+	.ifb	\mask
 	lsls	\t, \u, #16
 	lsrs	\t, \t, #23
 	lsls	\t, \t, #2
+	.else
+	lsrs	\t, \u, #5
+	ands	\t, \mask
+	.endif
 	ldr	\t, [r1, \t]
 	lsls	\u, \u, #25
 	lsrs	\u, \u, #17
@@ -233,33 +247,36 @@
 	adds	\acc, \acc, \m
 	.endm
 
-	@ Four rows, units D to A, with sums \a \b \c \d: r1 = parameters of unit D; results at \slot.
-	@ Clobbers r2, r3, r4, r6; \a may be r6 or r7.
+	@ Four rows, units D to A, with sums \a \b \c \d: r1 = parameters of unit D, at the end of
+	@ unit A; results at \slot.
+	@ Clobbers r2, r3, r4, r6.
 	.macro	ROWS a, b, c, d, mul, bias, slot, finish
 	mov	r2, \d
 	lsls	r4, r2, #8
-	mov	\d, \a
+	.ifc	\a, r6
+	mov	\d, \a		@ out of the way
+	.endif
 	mov	r6, r2
 	ROW	r6, r3, r2, \mul, \bias
 	\finish	r6, r2
 	str	r6, [sp, #\slot + 12]
-	subs	r1, #20
+	subs	r1, #60
 	mov	r2, \c
 	subs	r6, r2, r4
 	lsls	r4, r2, #8
-	ROW	r6, r3, r2, \mul, \bias
+	ROW	r6, r3, r2, \mul + 40, \bias + 40
 	\finish	r6, r2
 	str	r6, [sp, #\slot + 8]
-	subs	r1, #20
 	mov	r2, \b
 	subs	r6, r2, r4
 	lsls	r4, r2, #8
-	ROW	r6, r3, r2, \mul, \bias
+	ROW	r6, r3, r2, \mul + 20, \bias + 20
 	\finish	r6, r2
 	str	r6, [sp, #\slot + 4]
-	subs	r1, #20
+	.ifc	\a, r6
 	mov	r6, \d
-	subs	r6, r6, r4
+	.endif
+	subs	r6, \a, r4
 	ROW	r6, r3, r2, \mul, \bias
 	\finish	r6, r2
 	str	r6, [sp, #\slot]
@@ -275,15 +292,15 @@
 	subs	\u, \u, r5
 	.endm
 
-	@ The gates of unit \u: sums of r in r6, of z in r7; r0 = parameters, r1 = table, r4 = 65535,
-	@ r5 = 32768. Clobbers r2, r3, r6, r7.
-	.macro	UNIT u
-	ldrh	r2, [r0, #MU_R]
+	@ The gates of unit \u: sums of r in r6, of z in r7; r0 + \at = parameters, r1 = table,
+	@ \max = 65535, \mask = 2044 or nothing, r5 = 32768. Clobbers r2, r3, r6, r7.
+	.macro	UNIT u, at, max, mask
+	ldrh	r2, [r0, #MU_R + \at]
 	REQ	r6, r3, r2
 	ldr	r2, [sp, #F_VR + 4 * \u]
 	adds	r6, r6, r2
-	CLAMP	r6, r2, r4
-	TANH	r6, r2, r3
+	CLAMP	r6, r2, \max
+	TANH	r6, r2, r3, \mask
 	adds	r6, r6, r5		@ r
 	ldr	r2, [sp, #F_NH + 4 * \u]
 	muls	r6, r2, r6
@@ -291,14 +308,14 @@
 	asrs	r6, r3
 	ldr	r2, [sp, #F_NX + 4 * \u]
 	adds	r6, r6, r2
-	CLAMP	r6, r2, r4
-	TANH	r6, r2, r3		@ n
-	ldrh	r2, [r0, #MU_Z]
+	CLAMP	r6, r2, \max
+	TANH	r6, r2, r3, \mask		@ n
+	ldrh	r2, [r0, #MU_Z + \at]
 	REQ	r7, r3, r2
 	ldr	r2, [sp, #F_VZ + 4 * \u]
 	adds	r7, r7, r2
-	CLAMP	r7, r2, r4
-	TANH	r7, r2, r3
+	CLAMP	r7, r2, \max
+	TANH	r7, r2, r3, \mask
 	adds	r7, r7, r5		@ z
 	ldr	r2, [sp, #F_HP]		@ n + z (h - n), rounded
 	ldrh	r2, [r2, #2 * \u]
@@ -333,13 +350,13 @@ gru_quad_gru:
 	@ Entries into the loops; the arguments hold the numbers of pairs.
 	ldr	r0, [sp, #F_XEND]
 	ldr	r1, [sp, #F_HEND]
-	ENTRY	r2, r3, r0, .Lloop8, 100
+	ENTRY	r2, r3, r0, .Lloop8, 100, 7
 	str	r2, [sp, #F_X8]
-	ENTRY	r2, r3, r0, .Lloop4, 52
+	ENTRY	r2, r3, r0, .Lloop4, 52, 7
 	str	r2, [sp, #F_X4]
-	ENTRY	r2, r3, r1, .Lloop8, 100
+	ENTRY	r2, r3, r1, .Lloop8, 100, 7
 	str	r2, [sp, #F_H8]
-	ENTRY	r2, r3, r1, .Lloop4, 52
+	ENTRY	r2, r3, r1, .Lloop4, 52, 7
 	str	r2, [sp, #F_H4]
 	@ Ends of x and h; the sums over both run to whole double words, padded with zeros.
 	ldr	r6, [sp, #F_X]
@@ -435,8 +452,7 @@ gru_quad_gru:
 	mov	r2, r11
 	lsls	r2, r2, #8
 	subs	r7, r7, r2
-	UNIT	0
-	adds	r0, #20
+	UNIT	0, 0, r4
 	mov	r6, r8
 	mov	r2, r9
 	lsls	r2, r2, #8
@@ -445,8 +461,11 @@ gru_quad_gru:
 	mov	r2, r12
 	lsls	r2, r2, #8
 	subs	r7, r7, r2
-	UNIT	1
-	adds	r0, #20
+	mov	r8, r4			@ two high registers are free from here on
+	movs	r4, #255
+	lsls	r4, r4, #3
+	adds	r4, #4
+	UNIT	1, 20, r8, r4
 	mov	r6, r9
 	mov	r2, r10
 	lsls	r2, r2, #8
@@ -455,11 +474,11 @@ gru_quad_gru:
 	mov	r2, lr
 	lsls	r2, r2, #8
 	subs	r7, r7, r2
-	UNIT	2
-	adds	r0, #20
+	UNIT	2, 40, r8, r4
 	mov	r6, r10
 	mov	r7, lr
-	UNIT	3
+	adds	r0, #60
+	UNIT	3, 0, r8, r4
 	adds	r0, #20
 	str	r0, [sp, #F_BLOCK]
 	ldr	r1, [sp, #F_HP]
@@ -543,7 +562,7 @@ gru_quad_dense:
 	ldm	r0!, {r2-r7}
 	stm	r1!, {r2-r7}
 	@ r6 = pairs of columns.
-	ENTRY	r2, r3, r6, .Lloop4, 52
+	ENTRY	r2, r3, r6, .Lloop4, 52, 7
 	str	r2, [sp, #D_ENTRY]
 	ldr	r0, [sp, #D_X]
 	lsls	r1, r6, #2
@@ -604,3 +623,102 @@ gru_quad_dense:
 	.p2align 2
 	.ltorg
 	.size	gru_quad_dense, . - gru_quad_dense
+
+@ ---- around the layers -----------------------------------------------------------------
+
+	@ r0 = a feature's conditioning of the raw count r1; r0 -> its twelve bytes:
+	@ offset (4), counts per unit (4), multiplier (2), shift (1), pre_shift (1).
+	.section .text.gru_quad_condition, "ax", %progbits
+	.global	gru_quad_condition
+	.type	gru_quad_condition, %function
+	.p2align 2
+	.thumb_func
+gru_quad_condition:
+	push	{r4, lr}
+	ldr	r2, [r0]
+	subs	r3, r1, r2
+	@ Saturated where the signs of the operands differ and the result's is not the first one's.
+	eors	r2, r1
+	movs	r4, r1
+	eors	r4, r3
+	ands	r2, r4
+	asrs	r2, r2, #31
+	asrs	r1, r1, #31
+	movs	r4, #1
+	lsls	r4, r4, #31
+	mvns	r4, r4
+	eors	r1, r4
+	eors	r1, r3
+	ands	r1, r2
+	eors	r3, r1
+	@ Rounded shift before the multiplication; most features have none.
+	ldrb	r2, [r0, #11]
+	cmp	r2, #0
+	beq	1f
+	movs	r1, #1
+	lsls	r1, r2
+	lsrs	r1, r1, #1
+	adds	r1, r3, r1
+	movs	r4, r1
+	bics	r4, r3		@ from positive to negative: too large
+	asrs	r4, r4, #31
+	orrs	r1, r4
+	lsls	r4, r4, #31
+	eors	r1, r4
+	asrs	r1, r2
+	movs	r3, r1
+	@ To -65536..65535: where bits 16 to 31 are not all the sign.
+1:	asrs	r1, r3, #31
+	asrs	r2, r3, #16
+	eors	r2, r1
+	negs	r2, r2
+	sbcs	r2, r2
+	movs	r4, #1
+	lsls	r4, r4, #16
+	subs	r4, #1
+	eors	r1, r4
+	eors	r1, r3
+	ands	r1, r2
+	eors	r3, r1
+	@ And -65536 to -65535.
+	adds	r2, r4, #1
+	adds	r2, r2, r3
+	movs	r1, #0
+	negs	r2, r2
+	adcs	r3, r1
+	ldrh	r2, [r0, #8]
+	muls	r3, r2, r3
+	ldrb	r2, [r0, #10]
+	movs	r1, #1
+	lsls	r1, r2
+	lsrs	r1, r1, #1
+	adds	r3, r3, r1
+	asrs	r3, r2
+	movs	r2, #128
+	lsls	r2, r2, #8
+	adds	r3, r3, r2
+	CLAMP	r3, r1, r4
+	subs	r0, r3, r2
+	pop	{r4, pc}
+	.size	gru_quad_condition, . - gru_quad_condition
+
+	@ Copies r2 double words from r0 to r1.
+	.section .text.gru_quad_copy, "ax", %progbits
+	.global	gru_quad_copy
+	.type	gru_quad_copy, %function
+	.p2align 2
+	.thumb_func
+gru_quad_copy:
+	push	{r4-r6, lr}
+	lsrs	r2, r2, #1
+	bcc	1f
+	ldm	r0!, {r3, r4}
+	stm	r1!, {r3, r4}
+1:	cmp	r2, #0
+	beq	3f
+2:	ldm	r0!, {r3-r6}
+	stm	r1!, {r3-r6}
+	subs	r2, #1
+	bne	2b
+3:	pop	{r4-r6, pc}
+	.size	gru_quad_copy, . - gru_quad_copy

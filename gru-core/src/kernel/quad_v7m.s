@@ -425,3 +425,26 @@ gru_quad_dense:
 	.p2align 2
 	.ltorg
 	.size	gru_quad_dense, . - gru_quad_dense
+
+@ ---- around the layers -----------------------------------------------------------------
+
+	@ Copies r2 double words from r0 to r1.
+	.section .text.gru_quad_copy, "ax", %progbits
+	.global	gru_quad_copy
+	.type	gru_quad_copy, %function
+	.p2align 2
+	.thumb_func
+gru_quad_copy:
+	push	{r4-r6, lr}
+	lsrs	r2, r2, #1
+	bcc	1f
+	ldm	r0!, {r3, r4}
+	stm	r1!, {r3, r4}
+1:	cmp	r2, #0
+	beq	3f
+2:	ldm	r0!, {r3-r6}
+	stm	r1!, {r3-r6}
+	subs	r2, #1
+	bne	2b
+3:	pop	{r4-r6, pc}
+	.size	gru_quad_copy, . - gru_quad_copy
