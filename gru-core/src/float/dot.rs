@@ -13,7 +13,9 @@
 use super::MAX_DIM;
 
 /// `acc + Σ_j row[j]·x[j]` in the order above. Columns beyond the shorter slice are ignored.
-#[inline]
+///
+/// Not inlined: the compiler unrolls it, and one copy is enough.
+#[inline(never)]
 pub fn dot(row: &[f32], x: &[f32], mut acc: f32) -> f32 {
     let (row_groups, row_rest) = row.as_chunks::<8>();
     let (x_groups, x_rest) = x.as_chunks::<8>();

@@ -311,7 +311,7 @@ pub(super) fn dot_gates(m: &Gates<'_>, unit: usize, x: &[f32], acc: &mut [f32; 6
 }
 
 /// Two rows. `None` unless `rows` holds two rows of `x.len()` columns.
-#[inline]
+#[inline(never)]
 pub(super) fn dot_pair(rows: &[f32], x: &[f32], acc: [f32; 2]) -> Option<[f32; 2]> {
     let columns = x.len();
     if columns > MAX_DIM || rows.len() != 2 * columns {

@@ -16,7 +16,7 @@
 
 use super::{
     Activation, Buffer, Dim, FloatError, absent_or,
-    dot::{Gates, dot, dot_gates},
+    dot::{Gates, dot, dot_gates, dot_pair},
     exactly, first, in_range, math, split,
 };
 
@@ -315,6 +315,7 @@ impl<'a> GruF32<'a> {
     }
 
     /// The only unit of a layer, in the order of sums of the pairs.
+    #[inline(never)]
     fn step_single(&self, state: &mut [f32], x: &[f32]) {
         let [h] = state else { return };
         let at = |b: &[f32], gate: usize| b.get(gate).copied().unwrap_or(0.0);
@@ -355,32 +356,48 @@ impl<'a> GruF32<'a> {
         for (r, h) in rh.iter_mut().zip(&*state) {
             *r *= h;
         }
-        // `state` is only read unit by unit from here on, so that it can hold n and then h'.
-        for ((unit, h), z) in state.iter_mut().enumerate().zip(&*z) {
-            let n = self
-                .activation
-                .apply(self.clipped(self.sum(2, unit, x, rh)));
-            *h = (1.0 - z) * n + z * *h;
+        // From here on `state` is read unit by unit, so that it can take h' at once.
+        for (pair, (h, z)) in state.chunks_mut(2).zip(z.chunks(2)).enumerate() {
+            let sums = self.sum_pair(2, 2 * pair, x, rh);
+            for ((h, z), sum) in h.iter_mut().zip(z).zip(sums) {
+                let n = self.activation.apply(self.clipped(sum));
+                *h = (1.0 - z) * n + z * *h;
+            }
         }
         Ok(())
     }
 
     /// One gate of all units, `g(W·x + b_in + U·h + b_rec)`.
     fn gate(&self, gate: usize, g: Activation, x: &[f32], h: &[f32], out: &mut [f32]) {
-        for (unit, v) in out.iter_mut().enumerate() {
-            *v = g.apply(self.clipped(self.sum(gate, unit, x, h)));
+        for (pair, out) in out.chunks_mut(2).enumerate() {
+            let sums = self.sum_pair(gate, 2 * pair, x, h);
+            for (v, sum) in out.iter_mut().zip(sums) {
+                *v = g.apply(self.clipped(sum));
+            }
         }
     }
 
-    /// `W·x + b_in + U·h + b_rec` of one row.
-    fn sum(&self, gate: usize, unit: usize, x: &[f32], h: &[f32]) -> f32 {
-        let row = gate * self.units + unit;
-        let (i, n) = (self.input, self.units);
-        let bias = |b: &[f32]| b.get(row).copied().unwrap_or(0.0);
-        let w = self.weights.w.get(row * i..(row + 1) * i).unwrap_or(&[]);
-        let u = self.weights.u.get(row * n..(row + 1) * n).unwrap_or(&[]);
-        let input = dot(w, x, bias(self.weights.b_in));
-        dot(u, h, input + bias(self.weights.b_rec))
+    /// `W·x + b_in + U·h + b_rec` of two neighbouring rows of a gate; the second sum means nothing
+    /// when `unit` is the last one.
+    #[inline(never)]
+    fn sum_pair(&self, gate: usize, unit: usize, x: &[f32], h: &[f32]) -> [f32; 2] {
+        let GruWeights { w, u, b_in, b_rec } = self.weights;
+        let first = gate * self.units + unit;
+        let end = (gate + 1) * self.units;
+        let bias = |b: &[f32], k: usize| b.get(first + k).copied().unwrap_or(0.0);
+        let product = |m: &[f32], v: &[f32], acc: [f32; 2]| {
+            let columns = v.len();
+            match m.get(first * columns..(first + 2).min(end) * columns) {
+                Some(rows) if rows.len() == 2 * columns => dot_pair(rows, v, acc),
+                Some(row) => {
+                    let [a, b] = acc;
+                    [dot(row, v, a), b]
+                }
+                None => acc,
+            }
+        };
+        let [a, b] = product(w, x, [bias(b_in, 0), bias(b_in, 1)]);
+        product(u, h, [a + bias(b_rec, 0), b + bias(b_rec, 1)])
     }
 
     /// Runs over a window of whole time steps (`xs`, row-major `T×I`), starting at `state`, which
