@@ -10,6 +10,9 @@ use gru_core::writer::{QuantLayer, QuantModel};
 use std::path::Path;
 use std::{env, fs};
 
+#[path = "src/float_digest.rs"]
+mod float_digest;
+
 /// Random numbers of all workloads start here.
 const SEED: u64 = 20_261_123;
 
@@ -93,6 +96,13 @@ fn main() {
     let kernel = var("GRU_BENCH_KERNEL", kernel);
     if name == "check" {
         write_check(out, &kernel, layout);
+    }
+    if name == "check-f32" {
+        let (digest, models) = float_digest::digest().expect("sizes fit");
+        let source = format!(
+            "/// Digest of the host, and the number of models.\nconst EXPECTED: (u64, u32) = ({digest}, {models});\n"
+        );
+        fs::write(out.join("check_f32.rs"), source).unwrap();
     }
 }
 
