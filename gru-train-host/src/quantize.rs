@@ -1,0 +1,779 @@
+//! Float model → integers: scales, multipliers and biases as `gru-core/docs/quantization.md` has them.
+//!
+//! A row's scale is not free: it is what its integer multiplier makes of it, so requantization adds
+//! no scale error. With `s₁` the scale that the multiplier 1 stands for, a row with the largest
+//! weight `a` takes the multiplier `m = ⌈a / (127·s₁)⌉` and the weights `round(w / (m·s₁))`.
+
+use gru_core::activation::Activation;
+use gru_core::artifact::{DenseHeader, GapPolicy, GruHeader, MAX_EXPONENT, MAX_NH_SHIFT};
+use gru_core::float::{DenseF32, FloatError, GruF32};
+use gru_core::input::{FeatureParams, Limits};
+use gru_core::writer::{QuantDense, QuantGru, QuantLayer, QuantModel};
+use serde::{Deserialize, Serialize};
+
+use crate::spec::{self, DenseSpec, GruSpec, LayerSpec, ModelSpec, SpecError};
+
+/// Unit of a 16-bit value whose full scale is 1.
+const LSB: f64 = 1.0 / 32768.0;
+/// Largest magnitude of an int8 weight.
+const INT8_MAX: i32 = 127;
+/// The sum of a row's magnitudes may not pass this, or its accumulator could overflow.
+const ROW_SUM_MAX: i64 = 65535;
+/// Headroom over the calibration data for ranges that nothing bounds.
+const HEADROOM: f64 = 1.5;
+
+/// Why a model cannot be quantized.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub enum QuantizeError {
+    /// The description does not hold together.
+    Spec(SpecError),
+    /// The float model cannot be run.
+    Float(FloatError),
+    /// The integer path does not have this.
+    Unsupported {
+        /// The layer, from 0.
+        layer: usize,
+        /// What it is.
+        what: String,
+    },
+    /// A row's weights are too large for any multiplier.
+    Weights {
+        /// The layer, from 0.
+        layer: usize,
+        /// The largest magnitude.
+        found: f32,
+        /// The largest that can be held.
+        limit: f32,
+    },
+    /// The calibration data is empty, of another width, or not finite.
+    Calibration(String),
+}
+
+impl std::fmt::Display for QuantizeError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Spec(e) => write!(f, "{e}"),
+            Self::Float(e) => write!(f, "{e}"),
+            Self::Unsupported { layer, what } => {
+                write!(f, "layer {layer}: the integer path has no {what}")
+            }
+            Self::Weights {
+                layer,
+                found,
+                limit,
+            } => write!(
+                f,
+                "layer {layer}: a weight of {found} cannot be held, the limit is {limit}"
+            ),
+            Self::Calibration(what) => write!(f, "calibration: {what}"),
+        }
+    }
+}
+
+impl std::error::Error for QuantizeError {}
+
+impl From<SpecError> for QuantizeError {
+    fn from(e: SpecError) -> Self {
+        Self::Spec(e)
+    }
+}
+
+impl From<FloatError> for QuantizeError {
+    fn from(e: FloatError) -> Self {
+        Self::Float(e)
+    }
+}
+
+/// Ranges that the float model showed on calibration data.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct Calibration {
+    /// Largest magnitude of the standardised input.
+    pub input: f32,
+    /// Per layer.
+    pub layers: Vec<LayerRange>,
+}
+
+/// Largest magnitudes of one layer.
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
+pub struct LayerRange {
+    /// Candidate's recurrent part, bias included (GRU).
+    pub recurrent: f32,
+    /// Gates after their activation (GRU).
+    pub gate: f32,
+    /// Hidden state (GRU) or output before the activation (Dense).
+    pub output: f32,
+}
+
+/// Runs `sequences` of standardised samples (`T×I` values each) through the float model.
+///
+/// # Errors
+/// A model that cannot stream, and data that does not fit it.
+pub fn calibrate<'s>(
+    model: &ModelSpec,
+    sequences: impl IntoIterator<Item = &'s [f32]>,
+) -> Result<Calibration, QuantizeError> {
+    model.check()?;
+    let width = model.input();
+    let mut ranges = Calibration {
+        input: 0.0,
+        layers: vec![LayerRange::default(); model.layers.len()],
+    };
+    let mut probes = model
+        .layers
+        .iter()
+        .enumerate()
+        .map(|(i, layer)| Probe::new(i, layer))
+        .collect::<Result<Vec<_>, _>>()?;
+    let mut steps = 0usize;
+    for sequence in sequences {
+        if sequence.len() % width != 0 || sequence.iter().any(|x| !x.is_finite()) {
+            return Err(QuantizeError::Calibration(format!(
+                "a sequence of {} values is not made of finite samples of {width}",
+                sequence.len()
+            )));
+        }
+        probes.iter_mut().try_for_each(Probe::reset)?;
+        for sample in sequence.chunks_exact(width) {
+            steps += 1;
+            grow(&mut ranges.input, sample);
+            let mut x = sample.to_vec();
+            for (probe, range) in probes.iter_mut().zip(&mut ranges.layers) {
+                x = probe.step(&x, range)?;
+            }
+        }
+    }
+    if steps == 0 {
+        return Err(QuantizeError::Calibration("no samples".into()));
+    }
+    Ok(ranges)
+}
+
+fn grow(range: &mut f32, values: &[f32]) {
+    *range = values.iter().fold(*range, |m, v| m.max(v.abs()));
+}
+
+/// A layer that reports its ranges.
+enum Probe<'m> {
+    Gru {
+        spec: &'m GruSpec,
+        run: GruF32<'m>,
+        h: Vec<f32>,
+        scratch: Vec<f32>,
+    },
+    Dense {
+        spec: &'m DenseSpec,
+        linear: DenseF32<'m>,
+    },
+}
+
+impl<'m> Probe<'m> {
+    fn new(index: usize, layer: &'m LayerSpec) -> Result<Self, QuantizeError> {
+        match layer {
+            LayerSpec::Gru(spec) => {
+                let run = spec.view()?;
+                Ok(Self::Gru {
+                    spec,
+                    h: vec![0.0; spec.units],
+                    scratch: vec![0.0; run.scratch_len()],
+                    run,
+                })
+            }
+            LayerSpec::Dense(spec) => {
+                let linear = gru_core::float::Activation::Linear;
+                Ok(Self::Dense {
+                    spec,
+                    linear: DenseF32::new(spec.input, spec.units, &spec.w, &spec.b, linear)?,
+                })
+            }
+            LayerSpec::Bidirectional { .. } => Err(QuantizeError::Unsupported {
+                layer: index,
+                what: "bidirectional layer".into(),
+            }),
+        }
+    }
+
+    fn reset(&mut self) -> Result<(), QuantizeError> {
+        if let Self::Gru { run, h, .. } = self {
+            run.reset(h)?;
+        }
+        Ok(())
+    }
+
+    fn step(&mut self, x: &[f32], range: &mut LayerRange) -> Result<Vec<f32>, QuantizeError> {
+        match self {
+            Self::Gru {
+                spec,
+                run,
+                h,
+                scratch,
+            } => {
+                let units = spec.units;
+                let row = |r: usize, h: &[f32]| {
+                    let u = &spec.u[r * units..(r + 1) * units];
+                    u.iter().zip(h).map(|(u, h)| u * h).sum::<f32>() + spec.b_rec[r]
+                };
+                for r in 0..units {
+                    grow(&mut range.recurrent, &[row(2 * units + r, h)]);
+                }
+                let g = gru_core::float::Activation::from(spec.recurrent_activation);
+                if matches!(
+                    spec.recurrent_activation,
+                    spec::Activation::Linear | spec::Activation::Relu
+                ) {
+                    for r in 0..2 * units {
+                        let w = &spec.w[r * spec.input..(r + 1) * spec.input];
+                        let wx: f32 = w.iter().zip(x).map(|(w, x)| w * x).sum();
+                        grow(&mut range.gate, &[g.apply(wx + spec.b_in[r] + row(r, h))]);
+                    }
+                }
+                run.step(h, x, scratch)?;
+                grow(&mut range.output, h);
+                Ok(h.clone())
+            }
+            Self::Dense { spec, linear } => {
+                let mut y = vec![0.0; spec.units];
+                linear.apply(x, &mut y)?;
+                grow(&mut range.output, &y);
+                if spec.activation != spec::Activation::Softmax {
+                    gru_core::float::Activation::from(spec.activation).apply_row(&mut y);
+                }
+                Ok(y)
+            }
+        }
+    }
+}
+
+/// What the exporter may choose.
+#[derive(Debug, Clone, PartialEq)]
+pub struct QuantizeOptions {
+    /// What happens to samples that are not valid.
+    pub gap: GapPolicy,
+    /// Smallest and largest valid count per feature; empty for no limits.
+    pub limits: Vec<Limits>,
+    /// Steps until the outputs can be trusted.
+    pub warm_up_steps: u16,
+    /// Raw counts of the self-test's samples; empty for none.
+    pub self_test: Vec<i16>,
+}
+
+impl Default for QuantizeOptions {
+    fn default() -> Self {
+        Self {
+            gap: GapPolicy::Hold,
+            limits: Vec::new(),
+            warm_up_steps: 0,
+            self_test: Vec::new(),
+        }
+    }
+}
+
+/// What was lost on the way to integers.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct QuantReport {
+    /// Per layer.
+    pub layers: Vec<LayerReport>,
+}
+
+/// The losses of one layer.
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
+pub struct LayerReport {
+    /// Biases that did not fit and were saturated.
+    pub saturated_biases: usize,
+    /// Rows whose scale was widened so that their accumulator cannot overflow.
+    pub widened_rows: usize,
+    /// Root mean square of the weights' rounding errors.
+    pub rms_error: f64,
+    /// Largest rounding error of a weight.
+    pub max_error: f64,
+}
+
+/// A quantized row and its multiplier.
+#[derive(Debug, Clone, PartialEq)]
+pub struct QuantRow {
+    /// The integer weights.
+    pub weights: Vec<i8>,
+    /// The row's scale is `multiplier · s₁`.
+    pub multiplier: u32,
+    /// Whether the scale was widened to keep the accumulator in range.
+    pub widened: bool,
+}
+
+/// Quantizes a row whose multiplier 1 stands for the scale `unit`; `levels` is 127 for int8.
+///
+/// The multiplier is the smallest that holds the largest weight; with `search`, the one with the
+/// least squared error among those down to 60 % of it (which pays with few levels).
+pub fn quantize_row(row: &[f32], unit: f64, levels: i32, search: bool) -> QuantRow {
+    let largest = row.iter().fold(0f32, |m, w| m.max(w.abs())) as f64;
+    let full = (largest / (levels as f64 * unit)).ceil().max(1.0) as u32;
+    let mut best = full;
+    if search {
+        let error = |m: u32| {
+            let scale = m as f64 * unit;
+            row.iter()
+                .map(|&w| {
+                    let w = w as f64;
+                    (rounded(w, scale, levels) as f64 * scale - w).powi(2)
+                })
+                .sum::<f64>()
+        };
+        let least = ((full as f64 * 0.6) as u32).max(1);
+        let step = ((full - least) / 40).max(1) as usize;
+        let mut lowest = f64::INFINITY;
+        for m in (least..=full).rev().step_by(step) {
+            let e = error(m);
+            if e < lowest {
+                (lowest, best) = (e, m);
+            }
+        }
+    }
+    let weights = |m: u32| -> Vec<i8> {
+        let scale = m as f64 * unit;
+        row.iter()
+            .map(|&w| rounded(w as f64, scale, levels) as i8)
+            .collect()
+    };
+    let mut q = weights(best);
+    let mut widened = false;
+    while q.iter().map(|&w| (w as i64).abs()).sum::<i64>() > ROW_SUM_MAX {
+        best += (best / 64).max(1);
+        q = weights(best);
+        widened = true;
+    }
+    QuantRow {
+        weights: q,
+        multiplier: best,
+        widened,
+    }
+}
+
+fn rounded(w: f64, scale: f64, levels: i32) -> i32 {
+    ((w / scale).round() as i32).clamp(-levels, levels)
+}
+
+/// The integers of `model`, and what they lost.
+///
+/// # Errors
+/// Layers and activations that the integer path does not have; weights that no scale can hold.
+pub fn quantize(
+    model: &ModelSpec,
+    calibration: &Calibration,
+    options: &QuantizeOptions,
+) -> Result<(QuantModel, QuantReport), QuantizeError> {
+    model.check()?;
+    if calibration.layers.len() != model.layers.len() {
+        return Err(QuantizeError::Calibration(format!(
+            "ranges of {} layers for a model of {}",
+            calibration.layers.len(),
+            model.layers.len()
+        )));
+    }
+    let input_exponent = exponent(calibration.input as f64, 15);
+    let (features, rest) = features(model, input_exponent);
+    let mut report = QuantReport::default();
+    let mut layers = Vec::new();
+    // Real value of one unit of the layer's input, and what the input conditioning leaves over.
+    let mut unit = 2f64.powi(input_exponent as i32) * LSB;
+    let mut left_over = rest;
+    for (i, (layer, range)) in model.layers.iter().zip(&calibration.layers).enumerate() {
+        let mut losses = Losses::default();
+        match layer {
+            LayerSpec::Gru(g) => {
+                let q = gru(i, g, unit, &left_over, range, &mut losses)?;
+                unit = 2f64.powi(q.header.exponent as i32) * LSB;
+                layers.push(QuantLayer::Gru(q));
+            }
+            LayerSpec::Dense(d) => {
+                let last = i + 1 == model.layers.len();
+                let q = dense(i, d, unit, &left_over, range, last, &mut losses)?;
+                unit = match q.header.activation {
+                    Activation::Linear | Activation::Relu => 0.5f64.powi(q.header.frac as i32),
+                    _ => LSB,
+                };
+                layers.push(QuantLayer::Dense(q));
+            }
+            LayerSpec::Bidirectional { .. } => {
+                return Err(QuantizeError::Unsupported {
+                    layer: i,
+                    what: "bidirectional layer".into(),
+                });
+            }
+        }
+        left_over = vec![0.0; layer.output()];
+        report.layers.push(losses.report());
+    }
+    let quantized = QuantModel {
+        name: model.name.clone(),
+        classes: model.classes.clone(),
+        sample_rate_mhz: (model.sample_rate_hz as f64 * 1000.0).round() as u32,
+        input_exponent,
+        gap: options.gap,
+        features,
+        limits: options.limits.clone(),
+        layers,
+        readout: match model.readout {
+            spec::Readout::Last | spec::Readout::Every => gru_core::artifact::Readout::Last,
+            spec::Readout::Mean { skip } => gru_core::artifact::Readout::Mean {
+                skip: skip.min(u16::MAX as usize) as u16,
+            },
+        },
+        warm_up_steps: options.warm_up_steps,
+        self_test: options.self_test.clone(),
+    };
+    Ok((quantized, report))
+}
+
+/// The smallest `e` in `0..=most` with `2^e >= range`.
+fn exponent(range: f64, most: u8) -> u8 {
+    range.max(1.0).log2().ceil().min(most as f64) as u8
+}
+
+/// Conditioning of every feature, and the standardised value of what its integer offset leaves
+/// over: `device = real + rest`, to be taken back in the first layer's bias.
+fn features(model: &ModelSpec, input_exponent: u8) -> (Vec<FeatureParams>, Vec<f64>) {
+    let get = |v: &[f32], f: usize, default: f32| v.get(f).copied().unwrap_or(default) as f64;
+    (0..model.input())
+        .map(|f| {
+            let counts = get(&model.counts_per_unit, f, 1.0);
+            let mean = get(&model.standardize.mean, f, 0.0) * counts;
+            let std = get(&model.standardize.std, f, 1.0) * counts;
+            let offset = mean.round().clamp(i32::MIN as f64, i32::MAX as f64);
+            // Counts at full scale; d has 16 bits and a sign.
+            let full_scale = std * 2f64.powi(input_exponent as i32);
+            let pre_shift = (full_scale / 65535.0).log2().ceil().clamp(0.0, 16.0);
+            let gain = 32768.0 * 2f64.powf(pre_shift) / full_scale;
+            let shift = (32767.0 / gain).log2().floor().clamp(0.0, 17.0);
+            let multiplier = (gain * 2f64.powf(shift)).round().clamp(1.0, 32767.0);
+            let params = FeatureParams {
+                offset: offset as i32,
+                counts_per_unit: counts as f32,
+                multiplier: multiplier as u16,
+                shift: shift as u8,
+                pre_shift: pre_shift as u8,
+            };
+            (params, (mean - offset) / std)
+        })
+        .unzip()
+}
+
+#[derive(Default)]
+struct Losses {
+    weights: usize,
+    squares: f64,
+    report: LayerReport,
+}
+
+impl Losses {
+    fn row(&mut self, row: &[f32], q: &QuantRow, scale: f64) {
+        for (&w, &q) in row.iter().zip(&q.weights) {
+            let e = (q as f64 * scale - w as f64).abs();
+            self.squares += e * e;
+            self.report.max_error = self.report.max_error.max(e);
+        }
+        self.weights += row.len();
+        self.report.widened_rows += q.widened as usize;
+    }
+
+    /// Rounds a bias to 16 bits.
+    fn bias(&mut self, b: f64) -> i16 {
+        let rounded = b.round();
+        let held = rounded.clamp(i16::MIN as f64, i16::MAX as f64);
+        self.report.saturated_biases += (held != rounded) as usize;
+        held as i16
+    }
+
+    fn report(self) -> LayerReport {
+        LayerReport {
+            rms_error: (self.squares / self.weights.max(1) as f64).sqrt(),
+            ..self.report
+        }
+    }
+}
+
+/// The integer path's activation and the full scale of its pre-activation.
+fn activation(
+    layer: usize,
+    a: spec::Activation,
+    exponent: u8,
+) -> Result<(Activation, f64), QuantizeError> {
+    let core = match a {
+        spec::Activation::Tanh => Activation::Tanh,
+        spec::Activation::Sigmoid => Activation::Sigmoid,
+        spec::Activation::HardSigmoid => Activation::HardSigmoid,
+        // clip(0.2·x + 0.5, 0, 1) is the same clamp with another slope.
+        spec::Activation::HardSigmoidV2 => return Ok((Activation::HardSigmoid, 5.0)),
+        spec::Activation::HardTanh => Activation::HardTanh,
+        spec::Activation::Softsign => Activation::Softsign,
+        spec::Activation::Linear => Activation::Linear,
+        spec::Activation::Relu => Activation::Relu,
+        other => {
+            return Err(QuantizeError::Unsupported {
+                layer,
+                what: format!("activation {}", other.name()),
+            });
+        }
+    };
+    Ok((core, core.full_scale(exponent) as f64))
+}
+
+/// The scales of one GRU layer: what the multiplier 1 stands for in each part.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct GruScales {
+    /// Shape and variant, as they will be exported.
+    pub header: GruHeader,
+    /// Full scale of the gates' pre-activations.
+    pub gate_full_scale: f64,
+    /// Full scale of the candidate's pre-activation.
+    pub candidate_full_scale: f64,
+    /// `s₁` of the input rows: gates, candidate.
+    pub w_unit: [f64; 2],
+    /// `s₁` of the recurrent rows: gates, candidate.
+    pub u_unit: [f64; 2],
+}
+
+/// Chooses the scales of a GRU layer whose input has the real value `unit` per integer unit.
+///
+/// # Errors
+/// Activations that the integer path does not have.
+pub fn gru_scales(
+    layer: usize,
+    g: &GruSpec,
+    unit: f64,
+    range: &LayerRange,
+) -> Result<GruScales, QuantizeError> {
+    let unbounded =
+        |a: spec::Activation| matches!(a, spec::Activation::Linear | spec::Activation::Relu);
+    let calibrated = |a: spec::Activation, range: f32| {
+        if unbounded(a) {
+            exponent(range as f64 * HEADROOM, MAX_EXPONENT)
+        } else {
+            0
+        }
+    };
+    let state_exponent = calibrated(g.activation, range.output);
+    let gate_exponent = calibrated(g.recurrent_activation, range.gate);
+    let (f, candidate_fs) = activation(layer, g.activation, state_exponent)?;
+    let (gate, gate_fs) = activation(layer, g.recurrent_activation, gate_exponent)?;
+    // The candidate's recurrent part gets the headroom that its weights can need at all, or twice
+    // what the calibration showed.
+    let units = g.units;
+    let worst = (2 * units..3 * units)
+        .map(|r| {
+            let sum: f32 = g.u[r * units..(r + 1) * units]
+                .iter()
+                .map(|u| u.abs())
+                .sum();
+            sum as f64 * 2f64.powi(state_exponent as i32) + g.b_rec[r].abs() as f64
+        })
+        .fold(0.0, f64::max);
+    let needed = worst.min(2.0 * range.recurrent as f64);
+    let nh_shift = if g.reset_after {
+        exponent(needed / candidate_fs, MAX_NH_SHIFT)
+    } else {
+        0
+    };
+    let clip = g.clip.map_or(32767.0, |c| {
+        // One clip for both kinds of pre-activation needs one scale.
+        (c as f64 / candidate_fs * 32768.0).round().min(32767.0)
+    });
+    let (gate_fs, clip) = if clip < 32767.0 && gate_fs != candidate_fs {
+        return Err(QuantizeError::Unsupported {
+            layer,
+            what: "clip below the range of the activations".into(),
+        });
+    } else {
+        (gate_fs, clip)
+    };
+    let h_unit = 2f64.powi(state_exponent as i32) * LSB;
+    // v = real·32768/FS = acc·s₁·m·unit·32768/FS and v = acc·m/65536.
+    let scale = |fs: f64, unit: f64| fs * LSB / (65536.0 * unit);
+    let nh_fs = candidate_fs * 2f64.powi(nh_shift as i32);
+    Ok(GruScales {
+        header: GruHeader {
+            units: units as u16,
+            activation: f,
+            recurrent_activation: gate,
+            exponent: state_exponent,
+            recurrent_exponent: gate_exponent,
+            nh_shift,
+            reset_after: g.reset_after,
+            go_backwards: g.go_backwards,
+            initial_state: g.h0.iter().any(|h| *h != 0.0),
+            clip: clip as u16,
+        },
+        gate_full_scale: gate_fs,
+        candidate_full_scale: candidate_fs,
+        w_unit: [scale(gate_fs, unit), scale(candidate_fs, unit)],
+        u_unit: [scale(gate_fs, h_unit), scale(nh_fs, h_unit)],
+    })
+}
+
+fn gru(
+    layer: usize,
+    g: &GruSpec,
+    unit: f64,
+    left_over: &[f64],
+    range: &LayerRange,
+    losses: &mut Losses,
+) -> Result<QuantGru, QuantizeError> {
+    let scales = gru_scales(layer, g, unit, range)?;
+    let units = g.units;
+    let mut rows = |weights: &[f32], n: usize, units_of: [f64; 2]| {
+        let mut q = Vec::with_capacity(weights.len());
+        let mut multipliers = Vec::new();
+        for (r, row) in weights.chunks_exact(n).enumerate() {
+            let s1 = units_of[(r >= 2 * units) as usize];
+            let quantized = quantize_row(row, s1, INT8_MAX, false);
+            if quantized.multiplier > 32767 {
+                return Err(QuantizeError::Weights {
+                    layer,
+                    found: row.iter().fold(0.0, |m, w| w.abs().max(m)),
+                    limit: (s1 * 32767.0 * INT8_MAX as f64) as f32,
+                });
+            }
+            losses.row(row, &quantized, s1 * quantized.multiplier as f64);
+            q.extend(&quantized.weights);
+            multipliers.push(quantized.multiplier as u16);
+        }
+        Ok((q, multipliers))
+    };
+    let (w, mw) = rows(&g.w, g.input, scales.w_unit)?;
+    let (u, mu) = rows(&g.u, units, scales.u_unit)?;
+    // What the integer offsets of the input leave over, taken back in float weights.
+    let b_in = |r: usize| {
+        let row = &g.w[r * g.input..(r + 1) * g.input];
+        let rest: f64 = row.iter().zip(left_over).map(|(w, d)| *w as f64 * d).sum();
+        g.b_in[r] as f64 - rest
+    };
+    let mut b = Vec::with_capacity(4 * units);
+    for r in 0..3 * units {
+        let candidate = r >= 2 * units;
+        let fs = if candidate {
+            scales.candidate_full_scale
+        } else {
+            scales.gate_full_scale
+        };
+        let mut real = b_in(r);
+        if !(candidate && g.reset_after) {
+            real += g.b_rec[r] as f64;
+        }
+        // Two floors lose half a unit each.
+        b.push(losses.bias(real / (fs * LSB) + 1.0));
+    }
+    let nh_fs = scales.candidate_full_scale * 2f64.powi(scales.header.nh_shift as i32);
+    for r in 2 * units..3 * units {
+        let real = if g.reset_after {
+            g.b_rec[r] as f64
+        } else {
+            0.0
+        };
+        b.push(losses.bias(real / (nh_fs * LSB) + 0.5));
+    }
+    let state_unit = 2f64.powi(scales.header.exponent as i32) * LSB;
+    let initial_state = if scales.header.initial_state {
+        g.h0.iter()
+            .map(|h| losses.bias(*h as f64 / state_unit))
+            .collect()
+    } else {
+        Vec::new()
+    };
+    Ok(QuantGru {
+        header: scales.header,
+        input: g.input,
+        w,
+        u,
+        mw,
+        mu,
+        b,
+        initial_state,
+    })
+}
+
+fn dense(
+    layer: usize,
+    d: &DenseSpec,
+    unit: f64,
+    left_over: &[f64],
+    range: &LayerRange,
+    last: bool,
+    losses: &mut Losses,
+) -> Result<QuantDense, QuantizeError> {
+    // A softmax at the end is left to whoever reads the logits.
+    let function = match d.activation {
+        spec::Activation::Softmax if last => spec::Activation::Linear,
+        other => other,
+    };
+    let (activation, full_scale) = activation(layer, function, 0)?;
+    let linear = matches!(activation, Activation::Linear | Activation::Relu);
+    let rows: Vec<QuantRow> =
+        d.w.chunks_exact(d.input)
+            .map(|row| {
+                // Dense rows have a free scale: the largest weight takes the largest integer.
+                let largest = row.iter().fold(0f32, |m, w| m.max(w.abs())) as f64;
+                let scale = (largest / INT8_MAX as f64).max(1e-12);
+                quantize_row(row, scale / 4096.0, INT8_MAX, false)
+            })
+            .collect();
+    let scale_of = |row: &[f32], q: &QuantRow| {
+        let largest = row.iter().fold(0f32, |m, w| m.max(w.abs())) as f64;
+        (largest / INT8_MAX as f64).max(1e-12) / 4096.0 * q.multiplier as f64
+    };
+    let scales: Vec<f64> =
+        d.w.chunks_exact(d.input)
+            .zip(&rows)
+            .map(|(row, q)| scale_of(row, q))
+            .collect();
+    let widest = scales.iter().fold(0.0, |m: f64, s| m.max(*s));
+    let mut frac = if linear {
+        let range = (range.output as f64 * HEADROOM).max(1.0 / 16.0);
+        (32767.0 / range).log2().floor().clamp(0.0, 15.0) as u8
+    } else {
+        0
+    };
+    let out_unit = |frac: u8| {
+        if linear {
+            0.5f64.powi(frac as i32)
+        } else {
+            full_scale * LSB
+        }
+    };
+    let multiplier = |scale: f64, frac: u8| scale * unit / out_unit(frac) * 4294967296.0;
+    while frac > 0 && multiplier(widest, frac) > i32::MAX as f64 {
+        frac -= 1;
+    }
+    if multiplier(widest, frac) > i32::MAX as f64 {
+        return Err(QuantizeError::Weights {
+            layer,
+            found: (widest * INT8_MAX as f64) as f32,
+            limit: (i32::MAX as f64 / multiplier(1.0, frac) * INT8_MAX as f64) as f32,
+        });
+    }
+    let mut w = Vec::with_capacity(d.w.len());
+    let mut m = Vec::new();
+    let mut b = Vec::new();
+    for (r, (row, (q, &scale))) in
+        d.w.chunks_exact(d.input)
+            .zip(rows.iter().zip(&scales))
+            .enumerate()
+    {
+        losses.row(row, q, scale);
+        w.extend(&q.weights);
+        m.push(multiplier(scale, frac).round().max(1.0) as i32);
+        let rest: f64 = row.iter().zip(left_over).map(|(w, d)| *w as f64 * d).sum();
+        let bias = (d.b[r] as f64 - rest) / out_unit(frac) + 0.5;
+        let limit = ((1 << 30) - 1) as f64;
+        losses.report.saturated_biases += (bias.abs() > limit) as usize;
+        b.push(bias.round().clamp(-limit, limit) as i32);
+    }
+    Ok(QuantDense {
+        header: DenseHeader {
+            units: d.units as u16,
+            activation,
+            frac,
+        },
+        input: d.input,
+        w,
+        m,
+        b,
+    })
+}
