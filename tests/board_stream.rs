@@ -12,7 +12,8 @@ use gru_train_host::board::{
 };
 
 const FEATURES: usize = 6;
-const LAYOUTS: [Layout; 3] = [Layout::Rows, Layout::Pair, Layout::Quad];
+/// The layouts that devices take; `Layout::Lanes` is the host's own.
+const LAYOUTS: [Layout; 4] = [Layout::Rows, Layout::Pair, Layout::Quad, Layout::Vector];
 
 fn artifact(layout: Layout) -> Aligned {
     let model = random::model(7, FEATURES, &[32], 5);

@@ -189,7 +189,8 @@ impl<'a> Model<'a> {
 
     /// The names of the classes or outputs, in order; empty where they have none.
     pub fn classes(&self) -> impl Iterator<Item = &'a str> + use<'a> {
-        self.classes.split('\n').filter(|c| !c.is_empty())
+        // A set of one: the search for a single char leaves a bounds check in the linked image.
+        self.classes.split(['\n']).filter(|c| !c.is_empty())
     }
 
     /// Sample rate in millihertz; 0 where it is unknown.

@@ -72,7 +72,7 @@ impl<'s> Output<'s> {
         let width = if divisor == 0 { 1 } else { 2 };
         values.chunks_exact(width).map(move |v| match *v {
             [v] => v,
-            [lo, hi] => join(lo, hi).div_euclid(divisor as i32) as i16,
+            [lo, hi] => join(lo, hi).checked_div_euclid(divisor as i32).unwrap_or(0) as i16,
             _ => 0,
         })
     }
@@ -322,14 +322,19 @@ impl Model<'_> {
         let (test, vectors) = self.self_test.ok_or(StateError::NoSelfTest)?;
         state.reset(self)?;
         let mut digest = Digest::default();
-        for sample in vectors.chunks_exact((2 * self.features()).max(1)) {
-            let params = self.features.chunks_exact(FEATURE_PARAMS);
-            let values = sample.chunks_exact(2).zip(params);
+        let width = 2 * self.features();
+        let mut rest = vectors;
+        // Not `chunks_exact`: its check of the width stays in the linked image.
+        while let Some((sample, others)) = rest.split_at_checked(width) {
+            if width == 0 {
+                break;
+            }
+            rest = others;
+            let mut params = self.features.chunks_exact(FEATURE_PARAMS);
+            let values = sample.as_chunks::<2>().0.iter().zip(params.by_ref());
             for (x, (raw, p)) in state.words.iter_mut().zip(values) {
-                if let [lo, hi] = *raw {
-                    let raw = i16::from_le_bytes([lo, hi]) as i32;
-                    *x = FeatureParams::read(p).condition(raw);
-                }
+                let raw = i16::from_le_bytes(*raw) as i32;
+                *x = FeatureParams::read(p).condition(raw);
             }
             self.advance(state);
             state.digest(self, &mut digest);

@@ -83,17 +83,24 @@ fn accumulate(layout: Layout, part: &[u8], columns: usize, x: &[i16]) -> Accumul
             }
         }
         Layout::Pair => {
-            for (words, x) in part.chunks_exact(4 * GATES).zip(x.chunks_exact(2)) {
+            for (words, x) in part
+                .as_chunks::<{ 4 * GATES }>()
+                .0
+                .iter()
+                .zip(x.as_chunks::<2>().0)
+            {
                 for (acc, word) in acc.iter_mut().zip(words.chunks_exact(4)) {
                     pair_mac(acc, word, x);
                 }
             }
         }
         Layout::Quad => {
-            let (rz, n) = part.split_at(part.len() / GATES * 2);
-            let columns = rz.chunks_exact(8).zip(n.chunks_exact(4));
+            let (rz, n) = part
+                .split_at_checked(part.len() / GATES * 2)
+                .unwrap_or_default();
+            let columns = rz.as_chunks::<8>().0.iter().zip(n.as_chunks::<4>().0);
             for ((rz, n), &x) in columns.zip(x) {
-                let words = rz.chunks_exact(4).chain(core::iter::once(n));
+                let words = rz.chunks_exact(4).chain(core::iter::once(n.as_slice()));
                 for (acc, word) in acc.iter_mut().zip(words) {
                     quad_mac(acc, word, x);
                 }
@@ -102,7 +109,7 @@ fn accumulate(layout: Layout, part: &[u8], columns: usize, x: &[i16]) -> Accumul
         Layout::Vector => {
             let pair_len = part.len() / 2;
             for (pair, rows) in part.chunks_exact(pair_len.max(1)).enumerate() {
-                for (rows, x) in rows.chunks_exact(2 * GATES * 8).zip(x.chunks(8)) {
+                for (rows, x) in rows.chunks_exact(2 * GATES * 8).zip(x.chunks(8).by_ref()) {
                     for (unit, rows) in rows.chunks_exact(GATES * 8).enumerate() {
                         for (acc, w) in acc.iter_mut().zip(rows.chunks_exact(8)) {
                             if let Some(acc) = acc.get_mut(2 * pair + unit) {
@@ -342,23 +349,25 @@ pub(crate) fn dense_any(layer: &DenseLayer<'_>, x: &[i16], out: &mut [i16]) {
     };
     let group = layout.group();
     let rows = weights.chunks_exact((group * layout.columns(input)).max(1));
-    let params = params.chunks_exact(group * ROW_PARAMS);
-    for ((rows, params), out) in rows.zip(params).zip(out.chunks_mut(group)) {
+    // `by_ref` here and below: without it `zip` divides by the chunk's width, and the check of that division
+    // stays in images that are optimized for size.
+    let mut params = params.chunks_exact(group * ROW_PARAMS);
+    for ((rows, params), out) in rows.zip(params.by_ref()).zip(out.chunks_mut(group)) {
         let mut acc = [0i32; MAX_GROUP];
         match layout {
             Layout::Rows => acc[0] = dot(rows, x),
             Layout::Pair => {
-                for (word, x) in rows.chunks_exact(4).zip(x.chunks_exact(2)) {
+                for (word, x) in rows.as_chunks::<4>().0.iter().zip(x.as_chunks::<2>().0) {
                     pair_mac(&mut acc, word, x);
                 }
             }
             Layout::Quad => {
-                for (word, &x) in rows.chunks_exact(4).zip(x) {
+                for (word, &x) in rows.as_chunks::<4>().0.iter().zip(x) {
                     quad_mac(&mut acc, word, x);
                 }
             }
             Layout::Vector => {
-                for (rows, x) in rows.chunks_exact(4 * 8).zip(x.chunks(8)) {
+                for (rows, x) in rows.chunks_exact(4 * 8).zip(x.chunks(8).by_ref()) {
                     for (acc, w) in acc.iter_mut().zip(rows.chunks_exact(8)) {
                         *acc = acc.wrapping_add(dot(w, x));
                     }

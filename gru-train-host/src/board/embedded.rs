@@ -40,8 +40,8 @@ pub(super) fn config(machine: Machine) -> Option<(Config, [u64; 4])> {
     }
 }
 
-/// Bytes that a firmware occupies in flash.
-pub(super) fn flash_bytes(elf: &[u8]) -> u64 {
+/// Bytes that a linked firmware (an ELF file) occupies in flash; 0 if it is none.
+pub fn flash_bytes(elf: &[u8]) -> u64 {
     load_segments(elf).map_or(0, |segments| {
         segments.iter().map(|(_, bytes)| bytes.len() as u64).sum()
     })

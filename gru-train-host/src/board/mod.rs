@@ -16,6 +16,7 @@ use std::time::Duration;
 
 use gru_board_protocol::{CARRY_STATE, Counter, EVERY_STEP, RequestHeader, exit};
 
+pub use embedded::flash_bytes;
 pub use firmware::find_firmware;
 pub use response::StepResult;
 

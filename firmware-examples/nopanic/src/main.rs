@@ -1,0 +1,80 @@
+//! Links only if nothing in gru-core can panic.
+//!
+//! The panic handler calls a function that does not exist. The linker drops the handler, and with it the
+//! missing function, only when no path to a panic is left; otherwise it complains of an undefined symbol. Works with
+//! `lto = "fat"` and optimization only. Never run, so it has neither vectors nor memory map.
+#![no_std]
+#![no_main]
+
+use gru_core::{Digest, Model, State, StateRef, stated_len};
+
+unsafe extern "C" {
+    /// Defined nowhere.
+    safe fn gru_core_can_panic() -> !;
+}
+
+#[panic_handler]
+fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
+    gru_core_can_panic()
+}
+
+/// Everything that a device does with a model, on bytes and samples of which the compiler knows nothing.
+///
+/// # Safety
+/// `bytes` and `samples` hold that many elements.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn _start(
+    bytes: *const u8,
+    bytes_len: usize,
+    samples: *const i16,
+    samples_len: usize,
+) -> u32 {
+    // SAFETY: the caller's promise.
+    let bytes = unsafe { core::slice::from_raw_parts(bytes, bytes_len) };
+    // SAFETY: the caller's promise.
+    let samples = unsafe { core::slice::from_raw_parts(samples, samples_len) };
+    all(bytes, samples).unwrap_or(u32::MAX)
+}
+
+fn all(bytes: &[u8], samples: &[i16]) -> Option<u32> {
+    let len = stated_len(bytes).ok()?;
+    let model = Model::load(bytes.get(..len)?).ok()?;
+    let mut state = State::<512>::unbound();
+    state.bind(&model).ok()?;
+    let passed = model.self_test(&mut state).is_ok();
+    let mut digest = Digest::default();
+    let mut result = u32::from(passed);
+    for sample in samples.chunks(model.features().max(1)) {
+        result = result.wrapping_add(step(&model, &mut state, sample)?);
+        state.digest(&model, &mut digest);
+    }
+    let mut snapshot = [0; 1024];
+    let used = state.snapshot(&model, &mut snapshot).ok()?;
+    state.reset(&model).ok()?;
+    state.restore(&model, snapshot.get(..used)?).ok()?;
+    let counters = state.counters();
+    result = result
+        .wrapping_add(counters.saturated)
+        .wrapping_add(counters.invalid_values)
+        .wrapping_add(digest.value() as u32);
+    #[cfg(feature = "planted-panic")]
+    {
+        result = result.wrapping_add(u32::from(bytes[samples.len()]));
+    }
+    Some(result)
+}
+
+/// A function of its own: what a step costs can be seen in the image.
+#[inline(never)]
+fn step(model: &Model<'_>, state: &mut StateRef, sample: &[i16]) -> Option<u32> {
+    let output = model.step(state, sample).ok()?;
+    let mut result = output.argmax() as u32;
+    for value in output.values() {
+        result = result.wrapping_add(value as u32);
+    }
+    #[cfg(feature = "planted-float")]
+    {
+        result = result.wrapping_add((sample.len() as f32 * 0.3) as u32);
+    }
+    Some(result)
+}
