@@ -173,6 +173,132 @@ fn generated_recordings_read_back() {
 }
 
 #[test]
+fn train_eval_and_run_on_one_csv() {
+    let folder = Folder::new("train");
+    let path = |name: &str| folder.0.join(name).to_str().unwrap().to_owned();
+    let (csv, model) = (path("imu.csv"), path("m.gru"));
+    assert_eq!(
+        gru(&["generate", &csv, "--persons", "5", "--seconds", "60"]).0,
+        0
+    );
+    let train = |out: &str, threads: &str| {
+        let (code, text, err) = gru(&[
+            "train",
+            &csv,
+            "--units",
+            "12",
+            "--epochs",
+            "6",
+            "--lr",
+            "1e-2",
+            "--threads",
+            threads,
+            "-o",
+            out,
+            "--json",
+        ]);
+        assert_eq!(code, 0, "{err}");
+        json(&text)
+    };
+    let trained = train(&model, "1");
+    assert_eq!(trained["split"], "by subject");
+    assert!(trained["agreement"].as_f64().unwrap() > 0.97, "{trained}");
+    // The same seed gives the same bytes, for any number of threads.
+    train(&path("again.gru"), "2");
+    assert_eq!(
+        fs::read(&model).unwrap(),
+        fs::read(path("again.gru")).unwrap()
+    );
+    // Judged on the same people, evaluation comes to the same figures.
+    let (code, out, err) = gru(&["eval", &model, &csv, "--json"]);
+    assert_eq!(code, 0, "{err}");
+    let judged = json(&out);
+    for key in ["int8_accuracy", "float_accuracy", "agreement", "windows"] {
+        assert_eq!(judged[key], trained[key], "{key}");
+    }
+    let counted: u64 = (judged["confusion"].as_array().unwrap().iter())
+        .flat_map(|row| row.as_array().unwrap())
+        .map(|n| n.as_u64().unwrap())
+        .sum();
+    assert_eq!(counted, judged["windows"].as_u64().unwrap());
+    let (code, out, _) = gru(&["run", &model, &csv, "--json"]);
+    assert_eq!((code, json(&out)["steps"].as_u64()), (0, Some(15_000)));
+    assert_eq!(gru(&["summary", &model]).0, 0);
+    // Without the float model beside it, int8 alone.
+    fs::remove_file(path("m.float.json")).unwrap();
+    let (code, out, _) = gru(&["eval", &model, &csv, "--json"]);
+    assert!(code == 0 && json(&out)["float_accuracy"].is_null(), "{out}");
+    // A damaged companion is refused, one of another artifact is left alone.
+    fs::write(path("m.float.json"), "{").unwrap();
+    refused(&["eval", &model, &csv], &["m.float.json"]);
+    fs::copy(path("again.float.json"), path("m.float.json")).unwrap();
+    assert_eq!(gru(&["eval", &model, &csv]).0, 0);
+}
+
+#[test]
+fn train_and_eval_refuse_wrong_data() {
+    let folder = Folder::new("train-wrong");
+    let out = folder.0.join("m.gru");
+    let out = out.to_str().unwrap();
+    let check = |text: &str, more: &[&str], parts: &[&str]| {
+        let csv = folder.file("r.csv", text);
+        let args = [&["train", csv.as_str(), "-o", out], more].concat();
+        refused(&args, parts);
+    };
+    check("a,b\n1,2\n", &[], &["r.csv", "row 1", "label"]);
+    check(
+        "a,label\n1,x\nq,y\n",
+        &[],
+        &["r.csv", "row 3", "\"a\"", "\"q\""],
+    );
+    check(
+        "a,label,window\n1,x,0\n2,x,0\n3,y,1\n",
+        &[],
+        &["row 4", "expected 2"],
+    );
+    check("a,label\n1,x\n2,x\n", &[], &["1 class (x)", "at least 2"]);
+    check(
+        "a,label\n1,x\n2,y\n",
+        &[],
+        &["no labelled window of 100 steps"],
+    );
+    let windows = "a,label,window\n1,x,0\n2,x,0\n3,y,1\n4,y,1\n5,x,2\n6,x,2\n7,y,3\n8,y,3\n";
+    check(windows, &["--units", "0"], &["units"]);
+    check(
+        windows,
+        &["--counts-per-unit", "1,2,3"],
+        &["3 numbers", "1 features"],
+    );
+    check(windows, &["--config", "none.toml"], &["none.toml"]);
+    let recipe = folder.file("bad.toml", "units = [4]\nepoch = 3\n");
+    check(windows, &["--config", &recipe], &["bad.toml", "epoch"]);
+    assert!(
+        !std::path::Path::new(out).exists(),
+        "a refusal leaves nothing behind"
+    );
+
+    let model = folder.file(
+        "other.gru",
+        writer::write(&random::model(3, 6, &[10], 4), Layout::Rows).unwrap(),
+    );
+    let csv = folder.file("r.csv", windows);
+    refused(&["eval", &model, &csv], &["r.csv"]);
+    refused(&["eval", &csv, &csv], &["r.csv"]);
+    refused(
+        &["bench-har", "--data", folder.0.to_str().unwrap()],
+        &["X_train_i16.npy"],
+    );
+    refused(
+        &["bench-quality", "--data", ".", "--dataset", "moon"],
+        &["moon"],
+    );
+    refused(
+        &["demo", "--machine", "toaster"],
+        &["toaster", "mps2-an386"],
+    );
+}
+
+#[test]
 fn wrong_arguments_are_code_2_and_help_is_an_answer() {
     assert_eq!(gru(&["inspect"]).0, 2);
     assert_eq!(gru(&["fly"]).0, 2);

@@ -9,6 +9,7 @@ pub mod imu;
 pub mod layers;
 pub mod nn;
 pub mod optim;
+pub mod pipeline;
 pub mod quantize;
 pub mod reliability;
 pub mod sequential;

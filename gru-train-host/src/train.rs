@@ -861,8 +861,13 @@ pub fn evaluate(
 pub fn read_config(path: &Path) -> Result<TrainConfig, TrainError> {
     let text = std::fs::read_to_string(path)
         .map_err(|e| TrainError::Invalid(format!("{}: {e}", path.display())))?;
-    let config: TrainConfig = toml::from_str(&text)
-        .map_err(|e| TrainError::Invalid(format!("{}: {}", path.display(), e.message())))?;
+    parse_config(&text).map_err(|e| TrainError::Invalid(format!("{}: {e}", path.display())))
+}
+
+/// Reads a recipe from the text of a `train.toml`.
+pub fn parse_config(text: &str) -> Result<TrainConfig, TrainError> {
+    let config: TrainConfig =
+        toml::from_str(text).map_err(|e| TrainError::Invalid(e.message().to_owned()))?;
     config.check()?;
     Ok(config)
 }

@@ -4,30 +4,19 @@
 //! goes to the standard error. A refusal is one line `error: …` on the standard error. Exit codes:
 //! 0 done, 1 a check did not hold, 2 bad input.
 
-#[allow(
-    dead_code,
-    reason = "for the commands that train, which follow the quantizer"
-)]
 mod artifact;
+mod bench_har;
+mod bench_quality;
 mod bench_train;
-#[allow(
-    dead_code,
-    reason = "for the commands that train, which follow the quantizer"
-)]
 mod boards;
-#[allow(
-    dead_code,
-    reason = "for the commands that train, which follow the quantizer"
-)]
 mod console;
+mod demo;
+mod eval;
 mod generate;
 mod reliability;
 mod run;
-#[allow(
-    dead_code,
-    reason = "for the commands that train, which follow the quantizer"
-)]
 mod source;
+mod train;
 
 use std::ffi::OsString;
 use std::io::Write;
@@ -49,8 +38,18 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Make recordings, train, quantize, and run the firmware on a virtual board.
+    Demo(Box<demo::DemoArgs>),
+    /// Train on recordings, quantize, and write the artifact.
+    Train(Box<train::TrainArgs>),
+    /// Measure accuracy on recordings: confusion matrix, float against int8.
+    Eval(Box<eval::EvalArgs>),
+    /// Measure the plain recipe on UCI HAR: float, int8, board.
+    BenchHar(bench_har::BenchHarArgs),
     /// Measure the training engine: batches per CPU second.
     BenchTrain(bench_train::BenchTrainArgs),
+    /// Measure the recommended recipes on recorded data sets: float and int8 against bytes.
+    BenchQuality(bench_quality::BenchQualityArgs),
     /// Print what an artifact holds, or one line why it is refused (exit code 2).
     Inspect(artifact::InspectArgs),
     /// Print the layers of an artifact as Keras does, with flash, RAM and work per step.
@@ -84,7 +83,12 @@ pub fn run<A: Into<OsString> + Clone>(
     };
     let mut console = Console::new(out, err, cli.json);
     let done = match cli.command {
+        Command::Demo(args) => demo::demo(&args, &mut console),
+        Command::BenchHar(args) => bench_har::bench_har(&args, &mut console),
         Command::BenchTrain(args) => bench_train::bench_train(&args, &mut console),
+        Command::BenchQuality(args) => bench_quality::bench_quality(&args, &mut console),
+        Command::Train(args) => train::train(&args, &mut console),
+        Command::Eval(args) => eval::eval(&args, &mut console),
         Command::Inspect(args) => artifact::inspect(&args, &mut console),
         Command::Summary(args) => artifact::summary(&args, &mut console),
         Command::Run(args) => run::run(&args, &mut console),

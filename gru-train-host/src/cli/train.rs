@@ -1,0 +1,275 @@
+//! `gru train`: data in, artifact out.
+
+use std::io::IsTerminal;
+use std::path::PathBuf;
+
+use clap::{Args, ValueEnum};
+use gru_core::Model;
+use gru_core::layout::Layout;
+use serde_json::json;
+
+use super::artifact::{Companion, companion_path, save};
+use super::console::{Console, Failure, grouped, percent};
+use super::source::Source;
+use crate::dataset::{Dataset, WindowLabel, split};
+use crate::pipeline::{self, Cut, Order, accuracy, agreement};
+use crate::spec::Readout;
+use crate::train::{self, Progress, TrainConfig};
+
+#[derive(Debug, Args)]
+pub(crate) struct TrainArgs {
+    #[command(flatten)]
+    source: Source,
+    /// Where to write the artifact.
+    #[arg(short, long, default_value = "model.gru", value_name = "FILE")]
+    output: PathBuf,
+    /// A recipe (`train.toml`); the options below go before it.
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Units of each GRU layer.
+    #[arg(long, value_delimiter = ',')]
+    units: Vec<usize>,
+    /// Passes over the training windows.
+    #[arg(long)]
+    epochs: Option<usize>,
+    /// Windows in a batch.
+    #[arg(long)]
+    batch: Option<usize>,
+    /// Learning rate.
+    #[arg(long)]
+    lr: Option<f64>,
+    /// Which outputs decide: the last step's, or the mean over the window.
+    #[arg(long)]
+    readout: Option<ReadoutArg>,
+    /// Steps left out of the mean.
+    #[arg(long, default_value_t = 16, value_name = "STEPS")]
+    warm_up: usize,
+    /// Steps of a window [default: two seconds; sequences with one label are taken whole].
+    #[arg(long, value_name = "STEPS")]
+    window: Option<usize>,
+    /// Steps from one window to the next [default: a quarter of a window].
+    #[arg(long, value_name = "STEPS")]
+    hop: Option<usize>,
+    /// Share of the people (or recordings) held out for the test, without an official split.
+    #[arg(long, default_value_t = 0.25, value_name = "SHARE")]
+    test_share: f64,
+    /// Everything random follows from it.
+    #[arg(long)]
+    seed: Option<u64>,
+    /// Threads; the result does not depend on it.
+    #[arg(long)]
+    threads: Option<usize>,
+    /// Order of the weights: `pair` for cores with DSP (M4, M7, M33), `quad` for M0+ and M3,
+    /// `rows` for others.
+    #[arg(long, default_value = "pair")]
+    layout: LayoutArg,
+    /// Steps of raw counts that the artifact carries for its self-test on the device.
+    #[arg(long, default_value_t = 8, value_name = "STEPS")]
+    self_test: usize,
+    /// Name of the model [default: that of the data].
+    #[arg(long)]
+    name: Option<String>,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum ReadoutArg {
+    Last,
+    Mean,
+    Every,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum LayoutArg {
+    Rows,
+    Pair,
+    Quad,
+}
+
+impl From<LayoutArg> for Layout {
+    fn from(arg: LayoutArg) -> Self {
+        match arg {
+            LayoutArg::Rows => Self::Rows,
+            LayoutArg::Pair => Self::Pair,
+            LayoutArg::Quad => Self::Quad,
+        }
+    }
+}
+
+/// Shows how training goes: a bar on a terminal, else a line every tenth of the way.
+pub(crate) fn observer() -> Box<dyn FnMut(Progress<'_>)> {
+    if std::io::stderr().is_terminal() {
+        return Box::new(train::progress_bar());
+    }
+    Box::new(|progress| {
+        if let Progress::Epoch(e) = progress
+            && ((e.epoch + 1) % e.epochs.div_ceil(10) == 0 || e.epoch + 1 == e.epochs)
+        {
+            let validation = match e.validation_accuracy {
+                Some(accuracy) => format!(", validation {}", percent(accuracy)),
+                None => String::new(),
+            };
+            eprintln!(
+                "epoch {}/{}: loss {:.4}, accuracy {}{validation}",
+                e.epoch + 1,
+                e.epochs,
+                e.loss,
+                percent(e.accuracy)
+            );
+        }
+    })
+}
+
+impl TrainArgs {
+    fn recipe(&self) -> Result<TrainConfig, Failure> {
+        let mut config = match &self.config {
+            Some(path) => train::read_config(path).map_err(Failure::input)?,
+            None => TrainConfig::default(),
+        };
+        if !self.units.is_empty() {
+            config.units.clone_from(&self.units);
+        }
+        config.epochs = self.epochs.unwrap_or(config.epochs);
+        config.batch = self.batch.unwrap_or(config.batch);
+        config.lr = self.lr.unwrap_or(config.lr);
+        config.seed = self.seed.unwrap_or(config.seed);
+        config.threads = self.threads.unwrap_or(config.threads);
+        config.readout = match self.readout {
+            Some(ReadoutArg::Last) => Readout::Last,
+            Some(ReadoutArg::Mean) => Readout::Mean { skip: self.warm_up },
+            Some(ReadoutArg::Every) => Readout::Every,
+            None => config.readout,
+        };
+        Ok(config)
+    }
+}
+
+/// Names of whoever is in the listed sequences: subjects where they are known, else recordings.
+fn names(data: &Dataset, sequences: &[usize]) -> Vec<String> {
+    let mut names: Vec<String> = Vec::new();
+    for &s in sequences {
+        let s = &data.sequences[s];
+        let name = match s.subject {
+            Some(subject) => &data.subjects[subject as usize],
+            None => &data.recordings[s.recording as usize],
+        };
+        if !names.contains(name) {
+            names.push(name.clone());
+        }
+    }
+    names
+}
+
+pub(crate) fn train(args: &TrainArgs, console: &mut Console<'_>) -> Result<(), Failure> {
+    let config = args.recipe()?;
+    let data = args.source.labelled()?;
+    let refuse = |what: String| Failure::file(&args.source.data, what);
+    if data.classes.len() < 2 {
+        return Err(refuse(format!(
+            "{} class ({}), expected at least 2",
+            data.classes.len(),
+            data.classes.join(", ")
+        )));
+    }
+    let mut cut = Cut::for_data(&data);
+    cut.steps = args.window.unwrap_or(cut.steps);
+    cut.hop = args.hop.unwrap_or((cut.steps / 4).max(1));
+    cut.label = WindowLabel::Last;
+    let held = if config.patience.is_some() { 0.15 } else { 0.0 };
+    let parts = split::split(&data, args.test_share, held, config.seed);
+    let windows = |part: &[usize]| cut.windows(&data, part);
+    let (learn, validate, test) = (
+        windows(&parts.train),
+        windows(&parts.validation),
+        windows(&parts.test),
+    );
+    if learn.is_empty() {
+        let longest = (0..data.sequences.len()).map(|s| data.steps(s)).max();
+        return Err(refuse(format!(
+            "no labelled window of {} steps to learn from; the longest sequence has {}",
+            cut.steps,
+            longest.unwrap_or(0)
+        )));
+    }
+    console.say(format!(
+        "{}: {} time steps of {} features at {} Hz, {} classes; {} windows to learn from, {} held out ({})",
+        data.name,
+        grouped(data.total_steps() as u64),
+        data.input(),
+        data.sample_rate_hz,
+        data.classes.len(),
+        grouped(learn.len() as u64),
+        grouped(test.len() as u64),
+        match parts.how {
+            "official" => "official split",
+            "none" => "one person or recording only: nothing held out",
+            how => how,
+        }
+    ));
+    let order = Order {
+        data: &data,
+        train: &learn,
+        validation: &validate,
+        by: data.standardisation(&parts.train),
+        config: &config,
+        name: args.name.clone().unwrap_or_else(|| data.name.clone()),
+        layout: args.layout.into(),
+        self_test_steps: args.self_test,
+    };
+    let started = std::time::Instant::now();
+    let product = pipeline::make(&order, &mut observer()).map_err(Failure::input)?;
+    let seconds = started.elapsed().as_secs_f64();
+
+    let bytes = gru_core::writer::Aligned::new(&product.artifact);
+    let model = Model::load(&bytes).map_err(|e| Failure::file(&args.output, e))?;
+    // Without anybody held out the training windows are all there is to judge by.
+    let (judged, on) = match test.is_empty() {
+        true => (&learn, "training windows (nothing was held out)"),
+        false => (&test, "held-out windows"),
+    };
+    let float = pipeline::decide_float(&product.fit.model, &data, judged, config.threads)
+        .map_err(Failure::input)?;
+    let int8 = pipeline::decide_int8(&model, &data, judged).map_err(Failure::input)?;
+    let (float_accuracy, int8_accuracy) =
+        (accuracy(&float, judged), accuracy(&int8.classes, judged));
+    let agree = agreement(&float, &int8.classes);
+    save(
+        &args.output,
+        &product.artifact,
+        &Companion {
+            artifact_crc32: format!("{:08x}", model.tag()),
+            data: data.name.clone(),
+            features: data.features.clone(),
+            window_steps: cut.steps,
+            hop_steps: cut.hop,
+            held_out: names(&data, &parts.test),
+            model: product.fit.model.clone(),
+        },
+    )?;
+    console.say(format!(
+        "accuracy on {} {on}: float {}, int8 {}, same decision on {}",
+        grouped(judged.len() as u64),
+        percent(float_accuracy),
+        percent(int8_accuracy),
+        percent(agree)
+    ));
+    console.say(format!(
+        "{}: {} bytes, trained in {seconds:.1} s; float model in {}",
+        args.output.display(),
+        grouped(product.artifact.len() as u64),
+        companion_path(&args.output).display()
+    ));
+    console.answer(&json!({
+        "artifact": args.output.display().to_string(),
+        "artifact_bytes": product.artifact.len(),
+        "float_accuracy": float_accuracy,
+        "int8_accuracy": int8_accuracy,
+        "agreement": agree,
+        "windows": judged.len(),
+        "held_out": !test.is_empty(),
+        "split": parts.how,
+        "epochs": product.fit.history.len(),
+        "loss": product.fit.history.last().map(|e| e.loss),
+        "seconds": seconds,
+    }));
+    Ok(())
+}

@@ -1,0 +1,347 @@
+//! From a data set to an artifact, and what float and integer models make of the same windows.
+//!
+//! ```text
+//! Dataset → windows → Feed → train → ModelSpec → quantize → artifact → scores
+//! ```
+
+use gru_core::layout::Layout;
+use gru_core::writer::{self, QuantModel};
+use gru_core::{Digest, Model, StateError};
+
+use crate::dataset::{Counts, Dataset, Labels as DataLabels, UNLABELLED, Window, WindowLabel};
+use crate::nn::data::{Inputs, Labels, Sequences};
+use crate::quantize::{self, QuantReport, QuantizeOptions};
+use crate::spec::{ModelSpec, Readout, Standardize};
+use crate::train::{self, Fit, Hooks, Progress, TrainConfig};
+
+/// Windows that are run through the float model to find the ranges of what nothing bounds.
+const CALIBRATION_WINDOWS: usize = 512;
+
+/// Windows of a data set as the training engine reads them; counts are not copied.
+pub struct Feed<'d> {
+    slices: Vec<&'d [i16]>,
+    /// Only for counts of more than 16 bits: `[N][T][I]`, standardised.
+    floats: Vec<f32>,
+    offset: Vec<f32>,
+    scale: Vec<f32>,
+    lengths: Vec<usize>,
+    labels: Vec<i32>,
+    per_step: bool,
+    features: usize,
+    steps: usize,
+}
+
+impl<'d> Feed<'d> {
+    /// Borrows `windows` of `data`; with `per_step` the labels are those of the steps.
+    pub fn new(data: &'d Dataset, windows: &[Window], by: &Standardize, per_step: bool) -> Self {
+        let features = data.input();
+        let steps = windows.iter().map(|w| w.steps).max().unwrap_or(0);
+        let unit = |k: usize| data.counts_per_unit[k];
+        let std = |k: usize| by.std.get(k).copied().unwrap_or(1.0);
+        let mean = |k: usize| by.mean.get(k).copied().unwrap_or(0.0);
+        let mut feed = Self {
+            slices: Vec::with_capacity(windows.len()),
+            floats: Vec::new(),
+            offset: (0..features).map(|k| mean(k) * unit(k)).collect(),
+            scale: (0..features).map(|k| 1.0 / (std(k) * unit(k))).collect(),
+            lengths: windows.iter().map(|w| w.steps).collect(),
+            labels: Vec::new(),
+            per_step,
+            features,
+            steps,
+        };
+        let class = |l: u16| if l == UNLABELLED { -1 } else { i32::from(l) };
+        for window in windows {
+            let from = window.start * features;
+            let to = from + window.steps * features;
+            match data.sequences.get(window.sequence).map(|s| &s.counts) {
+                Some(Counts::I16(counts)) => feed.slices.push(&counts[from..to]),
+                Some(Counts::I32(_)) | None => {}
+            }
+            if per_step {
+                let labelled = (0..steps).map(|t| match t < window.steps {
+                    true => class(data.label(window.sequence, window.start + t)),
+                    false => -1,
+                });
+                feed.labels.extend(labelled);
+            } else {
+                feed.labels.push(class(window.label));
+            }
+        }
+        if feed.slices.len() < windows.len() {
+            feed.floats = vec![0.0; windows.len() * steps * features];
+            let rows = feed.floats.chunks_exact_mut((steps * features).max(1));
+            for (window, row) in windows.iter().zip(rows) {
+                data.standardised_into(window, by, &mut row[..window.steps * features]);
+            }
+        }
+        feed
+    }
+
+    /// The set, as the engine wants it.
+    pub fn sequences(&self) -> Sequences<'_> {
+        let count = self.lengths.len();
+        Sequences {
+            inputs: match self.floats.is_empty() {
+                true => Inputs::Slices {
+                    counts: &self.slices,
+                    offset: &self.offset,
+                    scale: &self.scale,
+                },
+                false => Inputs::F32(&self.floats),
+            },
+            features: self.features,
+            count,
+            steps: self.steps,
+            starts: None,
+            lengths: (self.lengths.iter().any(|l| *l != self.steps)).then_some(&self.lengths),
+            labels: match self.per_step {
+                true => Labels::PerStep(&self.labels),
+                false => Labels::PerSequence(&self.labels),
+            },
+            weights: None,
+        }
+    }
+}
+
+/// How long recordings are cut.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Cut {
+    /// Steps of a window; 0 for every sequence as a whole.
+    pub steps: usize,
+    /// Steps from one window to the next.
+    pub hop: usize,
+    /// How a window gets its class.
+    pub label: WindowLabel,
+}
+
+impl Cut {
+    /// Sequences that carry one label are taken as they are; recordings with labels per step are
+    /// cut into windows of two seconds (100 steps where the rate is unknown), a quarter apart.
+    pub fn for_data(data: &Dataset) -> Self {
+        let labelled = |s: &crate::dataset::Sequence| matches!(s.labels, DataLabels::Steps(_));
+        let steps = match data.sequences.iter().any(labelled) {
+            false => 0,
+            true if data.sample_rate_hz > 0.0 => {
+                (2.0 * data.sample_rate_hz).round().max(2.0) as usize
+            }
+            true => 100,
+        };
+        Self {
+            steps,
+            hop: (steps / 4).max(1),
+            label: WindowLabel::Last,
+        }
+    }
+
+    /// The windows of the listed sequences that have a label.
+    pub fn windows(&self, data: &Dataset, sequences: &[usize]) -> Vec<Window> {
+        let mut all = match self.steps {
+            0 => data.whole(sequences, self.label),
+            steps => data.windows(sequences, steps, self.hop, self.label),
+        };
+        all.retain(|w| w.label != UNLABELLED && w.steps > 0);
+        all
+    }
+}
+
+/// What to make.
+pub struct Order<'a> {
+    /// The data.
+    pub data: &'a Dataset,
+    /// Windows to learn from.
+    pub train: &'a [Window],
+    /// Windows to choose by; may be empty.
+    pub validation: &'a [Window],
+    /// Statistics of the training sequences.
+    pub by: Standardize,
+    /// The recipe.
+    pub config: &'a TrainConfig,
+    /// Name of the model.
+    pub name: String,
+    /// Order of the weights in the artifact.
+    pub layout: Layout,
+    /// Steps of raw counts that the artifact carries for its self-test.
+    pub self_test_steps: usize,
+}
+
+/// What came out.
+pub struct Product {
+    /// The trained model and its history.
+    pub fit: Fit,
+    /// The integer model.
+    pub quantized: QuantModel,
+    /// What quantization lost.
+    pub report: QuantReport,
+    /// The bytes for the flash.
+    pub artifact: Vec<u8>,
+}
+
+/// Trains, calibrates, quantizes and writes. The error is one line.
+pub fn make(order: &Order<'_>, observe: &mut dyn FnMut(Progress<'_>)) -> Result<Product, String> {
+    let Order { data, config, .. } = *order;
+    let per_step = config.readout == Readout::Every;
+    let train = Feed::new(data, order.train, &order.by, per_step);
+    let validation = Feed::new(data, order.validation, &order.by, per_step);
+    let validation = (!order.validation.is_empty()).then(|| validation.sequences());
+    let cut = order.train.first().map_or(0, |w| w.steps);
+    let same = order.train.iter().all(|w| w.steps == cut);
+    let facts = ModelSpec {
+        name: order.name.clone(),
+        standardize: order.by.clone(),
+        counts_per_unit: data.counts_per_unit.clone(),
+        classes: data.classes.clone(),
+        sample_rate_hz: data.sample_rate_hz,
+        window_steps: if same { cut } else { 0 },
+        ..ModelSpec::default()
+    };
+    let hooks = Hooks {
+        model: Some(&facts),
+        ..Hooks::default()
+    };
+    let fit = train::fit_with(
+        config,
+        &train.sequences(),
+        validation.as_ref(),
+        data.classes.len(),
+        &hooks,
+        observe,
+    )
+    .map_err(|e| e.to_string())?;
+    let (quantized, report, artifact) = export(order, &fit.model)?;
+    Ok(Product {
+        fit,
+        quantized,
+        report,
+        artifact,
+    })
+}
+
+/// Calibrates on the training windows, quantizes and writes a model.
+pub fn export(
+    order: &Order<'_>,
+    model: &ModelSpec,
+) -> Result<(QuantModel, QuantReport, Vec<u8>), String> {
+    let data = order.data;
+    let every = order.train.len().div_ceil(CALIBRATION_WINDOWS).max(1);
+    let windows: Vec<Vec<f32>> = (order.train.iter().step_by(every))
+        .map(|w| {
+            let mut values = vec![0.0; w.steps * data.input()];
+            data.standardised_into(w, &order.by, &mut values);
+            values
+        })
+        .collect();
+    let ranges =
+        quantize::calibrate(model, windows.iter().map(Vec::as_slice)).map_err(|e| e.to_string())?;
+    let mut self_test = Vec::new();
+    if let Some(first) = order.train.first() {
+        let mut counts = Vec::new();
+        data.counts_into(first, &mut counts);
+        let narrow: Option<Vec<i16>> = (counts.iter().take(order.self_test_steps * data.input()))
+            .map(|c| i16::try_from(*c).ok())
+            .collect();
+        self_test = narrow.unwrap_or_default();
+    }
+    let options = QuantizeOptions {
+        self_test,
+        ..QuantizeOptions::default()
+    };
+    let (quantized, report) =
+        quantize::quantize(model, &ranges, &options).map_err(|e| e.to_string())?;
+    let artifact = writer::write(&quantized, order.layout).map_err(|e| e.to_string())?;
+    Ok((quantized, report, artifact))
+}
+
+/// Decisions of a model on windows, each from a reset state.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Decisions {
+    /// Class of each window.
+    pub classes: Vec<u16>,
+    /// Digest of all hidden states, 0 for a float model.
+    pub digest: u64,
+    /// Time steps in all.
+    pub steps: u64,
+}
+
+/// What the integer model decides.
+pub fn decide_int8(
+    model: &Model<'_>,
+    data: &Dataset,
+    windows: &[Window],
+) -> Result<Decisions, StateError> {
+    let mut state = writer::host_state(model)?;
+    let mut digest = Digest::default();
+    let mut classes = Vec::with_capacity(windows.len());
+    let mut counts = Vec::new();
+    let mut steps = 0;
+    for window in windows {
+        data.counts_into(window, &mut counts);
+        state.reset(model)?;
+        for sample in counts.chunks_exact(model.features()) {
+            model.step(&mut state, sample)?;
+            state.digest(model, &mut digest);
+            steps += 1;
+        }
+        classes.push(model.output(&state).argmax() as u16);
+    }
+    Ok(Decisions {
+        classes,
+        digest: digest.value(),
+        steps,
+    })
+}
+
+/// What the float model decides, on the training engine.
+pub fn decide_float(
+    model: &ModelSpec,
+    data: &Dataset,
+    windows: &[Window],
+    threads: usize,
+) -> Result<Vec<u16>, String> {
+    if windows.is_empty() {
+        return Ok(Vec::new());
+    }
+    // With a decision at every step, the last one of the window counts.
+    let mut last = model.clone();
+    if last.readout == Readout::Every {
+        last.readout = Readout::Last;
+        if let Some(crate::spec::LayerSpec::Gru(g)) =
+            (last.layers.iter_mut().rev()).find(|l| matches!(l, crate::spec::LayerSpec::Gru(_)))
+        {
+            g.return_sequences = false;
+        }
+    }
+    let feed = Feed::new(data, windows, &model.standardize, false);
+    let seen = train::evaluate(&last, &feed.sequences(), threads).map_err(|e| e.to_string())?;
+    Ok((seen.classes(model.output()).iter())
+        .map(|c| *c as u16)
+        .collect())
+}
+
+/// Share of `decided` that equals the label of its window; 0 for none.
+pub fn accuracy(decided: &[u16], windows: &[Window]) -> f64 {
+    let right = decided.iter().zip(windows).filter(|(d, w)| **d == w.label);
+    right.count() as f64 / windows.len().max(1) as f64
+}
+
+/// Share of equal entries; 1 for none.
+pub fn agreement(a: &[u16], b: &[u16]) -> f64 {
+    let same = a.iter().zip(b).filter(|(a, b)| a == b).count();
+    match a.len().max(b.len()) {
+        0 => 1.0,
+        n => same as f64 / n as f64,
+    }
+}
+
+/// How often each class was taken for each: `rows[label][decision]`.
+pub fn confusion(decided: &[u16], windows: &[Window], classes: usize) -> Vec<Vec<u32>> {
+    let mut rows = vec![vec![0; classes]; classes];
+    for (d, w) in decided.iter().zip(windows) {
+        if let Some(cell) =
+            (rows.get_mut(usize::from(w.label))).and_then(|r| r.get_mut(usize::from(*d)))
+        {
+            *cell += 1;
+        }
+    }
+    rows
+}
