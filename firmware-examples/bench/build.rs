@@ -25,7 +25,7 @@ struct Workload {
 
 fn workload(name: &str) -> Option<Workload> {
     let (features, units, outputs, softmax): (_, &'static [usize], _, _) = match name {
-        "w1" | "check" => (5, &[32], 3, true),
+        "w1" | "check" | "count" => (5, &[32], 3, true),
         "w2" => (9, &[64], 6, true),
         "w3" => (10, &[154], 12, true),
         "w4" => (6, &[32, 32], 4, false),
@@ -94,8 +94,10 @@ fn main() {
     fs::write(out.join("workload.rs"), source).unwrap();
 
     let kernel = var("GRU_BENCH_KERNEL", kernel);
-    if name == "check" {
-        write_check(out, &kernel, layout);
+    match &*name {
+        "check" => write_check(out, &kernel, layout),
+        "count" => write_count(out, &core_name, &kernel, layout),
+        _ => {}
     }
     if name == "check-f32" {
         let (digest, models) = float_digest::digest().expect("sizes fit");
@@ -104,6 +106,39 @@ fn main() {
         );
         fs::write(out.join("check_f32.rs"), source).unwrap();
     }
+}
+
+/// The artifacts of all workloads, one after the other.
+fn write_count(out: &Path, core_name: &str, kernel: &str, layout: Layout) {
+    let mut all = Vec::new();
+    let mut list = String::new();
+    let (mut widest, mut state) = (0, 0);
+    for name in ["w1", "w2", "w3", "w4", "w5"] {
+        let w = workload(name).expect("a workload");
+        let model = random::model(SEED, w.features, w.units, w.outputs);
+        let bytes = gru_core::writer::write(&model, layout).expect("a sound model");
+        let loaded = gru_core::writer::Aligned::new(&bytes);
+        let loaded = gru_core::Model::load(&loaded).expect("a sound model");
+        state = state.max(loaded.state_len());
+        widest = widest.max(w.features).max(w.outputs);
+        all.extend(bytes);
+        list += &format!("({name:?}, {}), ", w.softmax);
+    }
+    // Of the QEMU boards that `count.sh` runs.
+    let clock = match core_name {
+        "m33" => 20_000_000,
+        "m55" => 32_000_000,
+        _ => 25_000_000,
+    };
+    fs::write(out.join("count.bin"), &all).unwrap();
+    let source = format!(
+        "/// The kernel that has to be linked.\nconst KERNEL: &str = {kernel:?};\n\
+         /// Names, and whether probabilities are asked for.\nconst WORKLOADS: [(&str, bool); 5] = [{list}];\n\
+         /// Words of the largest state.\nconst STATE: usize = {state};\n\
+         /// Most features or outputs.\nconst WIDEST: usize = {widest};\n\
+         /// SysTick's clock.\nconst CLOCK_HZ: u64 = {clock};\n"
+    );
+    fs::write(out.join("count.rs"), source).unwrap();
 }
 
 /// Random models of many shapes, each with its samples and the host's digest.

@@ -1,0 +1,41 @@
+#!/usr/bin/env bash
+# count.sh [--write] [CORE...]: counts the instructions of one time step on QEMU's cores and compares
+# them with counts.txt; a rise of more than 1 % fails. --write accepts the counts as they are now.
+# The counts are exact up to the resolution of virtual time: two or three instructions.
+set -euo pipefail
+cd "$(dirname "$0")"
+write=no
+if [ "${1:-}" = --write ]; then write=yes; shift; fi
+[ $# -gt 0 ] || set -- m0plus m3 m4 m7 m33 m55
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+for core in "$@"; do
+    case $core in
+        m0plus|m3) machine=mps2-an385 ;;
+        m4) machine=mps2-an386 ;;
+        m7) machine=mps2-an500 ;;
+        m33) machine=mps2-an505 ;;
+        m55) machine=mps3-an547 ;;
+        *) echo "count.sh: unknown core '$core'" >&2; exit 2 ;;
+    esac
+    ./build.sh "$core" count "$work/count.elf"
+    timeout 120 qemu-system-arm -M "$machine" -icount shift=6,sleep=off -nographic -monitor none \
+        -semihosting-config enable=on,target=native -kernel "$work/count.elf" >"$work/out" 2>"$work/err" \
+        </dev/null || { echo "count.sh: $core ends with $?" >&2; head -n 3 "$work/err" >&2; exit 1; }
+    sed "s/^/$core /" "$work/out" >>"$work/all"
+done
+if [ $write = yes ]; then
+    # Lines of cores that were not run stay.
+    pattern=$(printf '|^%s ' "$@")
+    { echo "# core workload instructions stack state model artifact (bytes); count.sh --write makes it"
+      grep -vE "^#$pattern" counts.txt 2>/dev/null || true
+      cat "$work/all"; } >"$work/new"
+    cp "$work/new" counts.txt
+fi
+# Every line has to be in counts.txt, and not more than 1 % above it.
+awk 'NR == FNR { want[$1 " " $2] = $3; next }
+     { key = $1 " " $2; w = want[key]
+       bad = w == "" || $3 > w * 1.01
+       printf "%-6s %s %8d (expected %s)%s\n", $1, $2, $3, w, bad ? "  TOO MANY" : ""
+       failed += bad; seen++ }
+     END { exit failed > 0 || seen == 0 }' counts.txt "$work/all"
