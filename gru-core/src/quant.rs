@@ -44,11 +44,8 @@ pub const fn requantize_dense(acc: i32, multiplier: i32, bias: i32) -> i16 {
 /// Divides by `2^shift` (`shift <= 30`), ties towards plus infinity; saturates instead of overflowing.
 #[inline(always)]
 pub const fn round_shift(v: i32, shift: u32) -> i32 {
-    if shift == 0 {
-        v
-    } else {
-        v.saturating_add(1 << (shift - 1)) >> shift
-    }
+    // Half a unit, and nothing for a shift by nothing: no case to tell apart.
+    v.saturating_add(((1u32 << shift) >> 1) as i32) >> shift
 }
 
 #[cfg(test)]
