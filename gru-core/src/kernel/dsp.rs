@@ -24,6 +24,8 @@ use super::portable;
 use crate::activation::TANH_TABLE;
 use crate::layout::{Layout, ROW_PARAMS};
 use crate::model::{DenseLayer, GruLayer};
+#[cfg(gru_dsp)]
+use crate::{artifact::FEATURE_PARAMS, input::FeatureParams};
 
 /// The kernel.
 #[derive(Debug, Clone, Copy)]
@@ -45,6 +47,18 @@ impl Kernel for Dsp {
         if DenseFrame::new(layer, x, out).is_none_or(|frame| !shim::dense(frame)) {
             portable::dense_any(layer, x, out);
         }
+    }
+
+    #[cfg(gru_dsp)]
+    #[inline]
+    fn condition(params: &[u8; FEATURE_PARAMS], raw: i32) -> i16 {
+        shim::condition(&FeatureParams::read(params), raw)
+    }
+
+    #[cfg(gru_dsp)]
+    #[inline]
+    fn store(new: &[i16], h: &mut [i16]) {
+        shim::copy(new, h);
     }
 }
 
@@ -173,7 +187,8 @@ impl DenseFrame {
 )]
 mod shim {
     use super::{CHAIN, DenseFrame, GruFrame};
-    use core::arch::naked_asm;
+    use crate::input::FeatureParams;
+    use core::arch::{asm, naked_asm};
 
     /// The user's `-C target-cpu` does not reach the assembler of whole routines.
     #[cfg(gru_cpu = "cortex-m33")]
@@ -474,6 +489,79 @@ mod shim {
             "pop {{r4-r11, pc}}",
             chain = const CHAIN,
         )
+    }
+
+    /// [`FeatureParams::condition`] with saturating instructions.
+    #[inline(always)]
+    pub(super) fn condition(p: &FeatureParams, raw: i32) -> i16 {
+        let y: i32;
+        // SAFETY: calculates in registers only.
+        unsafe {
+            asm!(
+                "qsub {y}, {raw}, {offset}",
+                "lsl {t}, {one}, {pre}",
+                "lsr {t}, {t}, #1",
+                "qadd {y}, {y}, {t}",
+                "lsl {t}, {one}, {shift}",
+                "asr {y}, {y}, {pre}",
+                // -65536 becomes -65535.
+                "ssat {y}, #17, {y}",
+                "cmn {y}, #0x10000",
+                "it eq",
+                "addeq {y}, {y}, #1",
+                "mul {y}, {y}, {m}",
+                "add {y}, {y}, {t}, lsr #1",
+                "asr {y}, {y}, {shift}",
+                "ssat {y}, #16, {y}",
+                y = out(reg) y,
+                t = out(reg) _,
+                one = in(reg) 1,
+                raw = in(reg) raw,
+                offset = in(reg) p.offset,
+                pre = in(reg) (p.pre_shift & 31) as u32,
+                shift = in(reg) (p.shift & 31) as u32,
+                m = in(reg) p.multiplier as u32,
+                options(pure, nomem, nostack),
+            );
+        }
+        y as i16
+    }
+
+    /// Copies `from` to `to`, as much as both have.
+    #[inline(always)]
+    pub(super) fn copy(from: &[i16], to: &mut [i16]) {
+        let n = from.len().min(to.len());
+        let aligned = (from.as_ptr().addr() | to.as_ptr().addr()) & 3 == 0;
+        if n % 4 != 0 || !aligned {
+            for (to, &from) in to.iter_mut().zip(from) {
+                *to = from;
+            }
+            return;
+        }
+        // SAFETY: both slices have n values, whole pairs of words, and start at multiples of four.
+        unsafe {
+            asm!(
+                "subs {n}, #8",
+                "blo 3f",
+                "2: ldm {from}!, {{r2, r3, r4, r5}}",
+                "subs {n}, #8",
+                "stm {to}!, {{r2, r3, r4, r5}}",
+                "bhs 2b",
+                "3: adds {n}, #8",
+                "beq 4f",
+                "ldm {from}, {{r2, r3}}",
+                "stm {to}, {{r2, r3}}",
+                "4:",
+                n = inout(reg) n => _,
+                from = inout(reg) from.as_ptr() => _,
+                to = inout(reg) to.as_mut_ptr() => _,
+                out("r2") _,
+                out("r3") _,
+                out("r4") _,
+                out("r5") _,
+                options(nostack),
+            );
+        }
     }
 
     /// Runs a Dense layer.
