@@ -9,7 +9,8 @@ use std::path::PathBuf;
 use gru_train_host::nn::data::Sequences;
 use gru_train_host::nn::data::{Inputs, Labels};
 use gru_train_host::nn::loss::Loss;
-use gru_train_host::nn::network::Network;
+use gru_train_host::nn::network::{Dropout, Network};
+use gru_train_host::nn::rng::Rng;
 use gru_train_host::nn::session::{Session, Setup};
 use gru_train_host::nn::simd::{Isa, Real};
 use gru_train_host::optim::{Adam, AdamConfig, Convention, clip_norm};
@@ -305,4 +306,153 @@ fn gradients_and_adam_agree_in_f32() {
     for isa in Isa::all() {
         check::<f32>(isa, 1e-5);
     }
+}
+
+/// What no oracle covers: dropout, means over time, short rows, dense layers below and above,
+/// smoothed labels, weights. Every parameter against a finite difference in f64.
+#[test]
+fn every_gradient_equals_its_finite_difference() {
+    let gru = |input, units, reset_after, activation| {
+        let mut gru = GruSpec::zeros(input, units);
+        gru.reset_after = reset_after;
+        gru.activation = activation;
+        LayerSpec::Gru(gru)
+    };
+    let dense = |input, units, activation| {
+        LayerSpec::Dense(DenseSpec {
+            activation,
+            ..DenseSpec::zeros(input, units)
+        })
+    };
+    let stacks = [
+        (
+            true,
+            vec![
+                gru(3, 5, true, Activation::Tanh),
+                dense(5, 4, Activation::Linear),
+            ],
+        ),
+        (
+            true,
+            vec![
+                dense(3, 6, Activation::Silu),
+                gru(6, 5, true, Activation::Tanh),
+                gru(5, 9, true, Activation::Softsign),
+                dense(9, 7, Activation::Tanh),
+                dense(7, 4, Activation::Softmax),
+            ],
+        ),
+        (
+            false,
+            vec![
+                gru(3, 9, false, Activation::Tanh),
+                gru(9, 3, false, Activation::Elu),
+                dense(3, 4, Activation::Linear),
+            ],
+        ),
+    ];
+    let mut rng = Rng::new(11);
+    let (count, steps) = (5, 7);
+    let x: Vec<f32> = (0..count * steps * 3)
+        .map(|_| rng.normal() as f32)
+        .collect();
+    let lengths = [7, 2, 5, 1, 6];
+    let weights = [1.0, 0.5, 2.0, 1.0, 0.1];
+    let per_sequence = [0, 3, 1, 2, 2];
+    let per_step: Vec<i32> = (0..count * steps).map(|k| k as i32 % 5 - 1).collect();
+    for (recurrent, layers) in stacks {
+        let readouts = [Readout::Last, Readout::Every, Readout::Mean { skip: 2 }];
+        for (first, readout) in readouts.into_iter().enumerate() {
+            let model = ModelSpec {
+                layers: layers.clone(),
+                readout,
+                ..ModelSpec::default()
+            };
+            let loss = Loss::Softmax {
+                label_smoothing: 0.1,
+            };
+            let mut network = Network::new::<f64>(&model, loss, Isa::all()[0]).expect("valid");
+            let recurrent = if recurrent { 0.3 } else { 0.0 };
+            network
+                .set_dropout(Dropout {
+                    output: 0.3,
+                    recurrent,
+                })
+                .expect("valid shares");
+            let sets = [Sequences {
+                inputs: Inputs::F32(&x),
+                features: 3,
+                count,
+                steps,
+                starts: None,
+                lengths: Some(&lengths),
+                labels: if readout == Readout::Every {
+                    Labels::PerStep(&per_step)
+                } else {
+                    Labels::PerSequence(&per_sequence)
+                },
+                weights: Some(&weights),
+            }];
+            let setup = Setup {
+                network: &network,
+                sets: &sets,
+                class_weights: &[1.0, 2.0, 0.5, 1.0],
+                threads: 1,
+                change: None,
+            };
+            let start: Vec<f64> = (0..network.parameters())
+                .map(|_| 0.4 * rng.normal())
+                .collect();
+            setup.run(|session: &mut Session<'_, f64>| {
+                session.set_noise(Some(5));
+                let indices = [0, 1, 2, 3, 4];
+                session.set_weights(&start);
+                let whole = session.batch(0, &indices, None).loss;
+                let gradient = session.gradient().to_vec();
+                let scale = gradient.iter().fold(0.0_f64, |a, g| a.max(g.abs()));
+                let mut start = start.clone();
+                // Each parameter in one of the three read-outs.
+                for at in (first..start.len()).step_by(3) {
+                    let mut loss = |e: f64| {
+                        start[at] += e;
+                        session.set_weights(&start);
+                        start[at] -= e;
+                        session.batch(0, &indices, None).loss
+                    };
+                    let slope = (loss(1e-5) - loss(-1e-5)) / 2e-5;
+                    // The recurrent biases of the reset-before variant are not parameters.
+                    let fixed = gradient[at] == 0.0 && !network_has(&model, at);
+                    assert!(
+                        fixed || (slope - gradient[at]).abs() < 1e-7 * scale.max(1e-2),
+                        "{readout:?} parameter {at}: {} but finite difference {slope}",
+                        gradient[at]
+                    );
+                }
+                session.set_noise(None);
+                session.set_weights(&start);
+                let without = session.batch(0, &indices, None).loss;
+                assert!((without - whole).abs() > 1e-6, "dropout changed nothing");
+            });
+        }
+    }
+}
+
+/// Whether parameter `at` takes part: recurrent biases do only with the reset gate after.
+fn network_has(model: &ModelSpec, at: usize) -> bool {
+    let mut start = 0;
+    for layer in &model.layers {
+        let (end, biases) = match layer {
+            LayerSpec::Gru(g) => {
+                let all = 3 * g.units * (g.input + g.units + 2);
+                (start + all, if g.reset_after { 0 } else { 3 * g.units })
+            }
+            LayerSpec::Dense(d) => (start + d.parameters(), 0),
+            LayerSpec::Bidirectional { .. } => (start, 0),
+        };
+        if at < end {
+            return at < end - biases;
+        }
+        start = end;
+    }
+    false
 }

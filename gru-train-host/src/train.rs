@@ -25,7 +25,7 @@ use serde::{Deserialize, Serialize};
 use crate::nn::data::{Labels, Sequences};
 use crate::nn::init;
 use crate::nn::loss::Loss;
-use crate::nn::network::{Matrix, Network, Tally};
+use crate::nn::network::{Dropout, Matrix, Network, Tally};
 use crate::nn::rng::Rng;
 use crate::nn::session::{Session, Setup};
 use crate::nn::simd::Isa;
@@ -71,6 +71,10 @@ pub struct TrainConfig {
     /// Decay per batch of the exponential moving average of the weights, e.g. 0.99; the average is
     /// what validation sees and what is returned.
     pub ema: Option<f64>,
+    /// Share of the units that each GRU hands on which is left out while training.
+    pub dropout: f32,
+    /// Share of the state's units that the recurrent products do not see while training.
+    pub recurrent_dropout: f32,
     /// Augmentation of the training sequences.
     pub augment: Augment,
     /// Stop when validation has not improved for this many epochs, and go back to the best one.
@@ -103,6 +107,8 @@ impl Default for TrainConfig {
             class_weights: Vec::new(),
             weight_decay: 0.0,
             ema: None,
+            dropout: 0.0,
+            recurrent_dropout: 0.0,
             augment: Augment::default(),
             patience: None,
             qat: None,
@@ -481,6 +487,13 @@ pub fn fit_with(
     let isa = Isa::choose(&units);
     let mut network =
         Network::new::<f32>(&model, config.loss(), isa).map_err(|e| invalid(e.to_string()))?;
+    let dropout = Dropout {
+        output: config.dropout,
+        recurrent: config.recurrent_dropout,
+    };
+    network
+        .set_dropout(dropout)
+        .map_err(|e| invalid(e.to_string()))?;
     network.set_grid(config.qat.is_some_and(|q| q.from_epoch == 0));
     let mut state = State::new(&network, &model, config);
     if config.resume
@@ -671,6 +684,10 @@ impl Epochs<'_> {
             let done = epoch as f64 + batch as f64 / batches as f64;
             lr = config.lr * config.schedule.factor(done, config.epochs, state.drops);
             self.set_weights(session, &state.params, epoch);
+            if config.dropout > 0.0 || config.recurrent_dropout > 0.0 {
+                let seed = Rng::of(&[config.seed, 4, self.adam.step]).next_u64();
+                session.set_noise(Some(seed));
+            }
             let tally = session.batch(0, indices, round);
             let gradient = session.gradient();
             let norm = match config.clip_norm {

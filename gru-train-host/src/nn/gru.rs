@@ -248,6 +248,11 @@ pub struct GruWork<E> {
     /// `q = r ⊙ h`, `[step][row][Hp]`, and a row buffer, for the reset gate before the product.
     q: Vec<E>,
     product: Vec<E>,
+    /// Recurrent dropout: factor of each unit of each row, `[row][Hp]`; empty for none. The
+    /// products see `h ⊙ d`, the mix of old and new state sees `h` itself, as in Keras.
+    pub drop: Vec<E>,
+    /// `h ⊙ d`, `[step][row][Hp]`.
+    dropped: Vec<E>,
 }
 
 impl<E: Real> GruWork<E> {
@@ -268,7 +273,12 @@ impl<E: Real> GruWork<E> {
         }
         if !s.reset_after {
             size(&mut self.q, steps * rows * hp);
+        }
+        if !s.reset_after || !self.drop.is_empty() {
             size(&mut self.product, rows * hp);
+        }
+        if !self.drop.is_empty() {
+            size(&mut self.dropped, steps * rows * hp);
         }
     }
 }
@@ -384,6 +394,15 @@ fn forward_step<L: Lanes, const FUSED: bool, const GRID: bool>(
     let block_len = span.steps * rows * 4 * L::N;
     let (before, after) = work.h.split_at_mut((step + 1) * rows * hp);
     let before = &before[step * rows * hp..];
+    let seen = if work.drop.is_empty() {
+        before
+    } else {
+        let to = &mut work.dropped[step * rows * hp..(step + 1) * rows * hp];
+        for (to, (h, d)) in to.iter_mut().zip(before.iter().zip(&work.drop)) {
+            *to = *h * *d;
+        }
+        to
+    };
     for block in 0..s.blocks() {
         let panel = &pack.panels[block * depth * 3 * L::N..(block + 1) * depth * 3 * L::N];
         let (panel_x, panel_h) = panel.split_at(i * 3 * L::N);
@@ -398,13 +417,14 @@ fn forward_step<L: Lanes, const FUSED: bool, const GRID: bool>(
                     let xs: [&[L::E]; $m] =
                         std::array::from_fn(|m| x.row(step * rows + row + m, i));
                     let hs: [&[L::E]; $m] =
-                        std::array::from_fn(|m| &before[(row + m) * hp..(row + m + 1) * hp]);
+                        std::array::from_fn(|m| &seen[(row + m) * hp..(row + m + 1) * hp]);
                     let masked: [bool; $m] = std::array::from_fn(|m| span.masked(step, row + m));
                     forward_tile::<L, $m, FUSED, GRID>(
                         l,
                         (panel_x, panel_h, bias),
                         &xs,
                         &hs,
+                        &before[row * hp..],
                         &mut gates[row * 4 * L::N..],
                         (&mut after[row * hp..], hp, block * L::N),
                         &masked,
@@ -427,6 +447,10 @@ fn forward_step<L: Lanes, const FUSED: bool, const GRID: bool>(
 /// Packed weights of one block: `[I][n r z]`, `[H][r z m]`, bias `[n r z m]`.
 type Panels<'a, E> = (&'a [E], &'a [E], &'a [E]);
 
+#[expect(
+    clippy::too_many_arguments,
+    reason = "one tile of one step; a struct would only rename them"
+)]
 /// `M` rows of one block of units: the products, and with `FUSED` the gates and the new state.
 #[inline(always)]
 fn forward_tile<L: Lanes, const M: usize, const FUSED: bool, const GRID: bool>(
@@ -434,6 +458,7 @@ fn forward_tile<L: Lanes, const M: usize, const FUSED: bool, const GRID: bool>(
     (panel_x, panel_h, bias): Panels<'_, L::E>,
     xs: &[&[L::E]; M],
     hs: &[&[L::E]; M],
+    before: &[L::E],
     gates: &mut [L::E],
     (after, hp, unit): (&mut [L::E], usize, usize),
     masked: &[bool; M],
@@ -467,7 +492,7 @@ fn forward_tile<L: Lanes, const M: usize, const FUSED: bool, const GRID: bool>(
             }
             continue;
         }
-        let h = l.load(&hs[m][unit..]);
+        let h = l.load(&before[m * hp + unit..]);
         let (r, mut z, mut n);
         if GRID {
             r = l.sigmoid(round(l, a_r[m], GATE_GRID));
@@ -639,7 +664,15 @@ pub fn backward<L: Lanes>(
                     panel,
                 )
             });
-            rows_times_panels(l, &mut work.dh, hp, rows, Start::Add, parts);
+            if work.drop.is_empty() {
+                rows_times_panels(l, &mut work.dh, hp, rows, Start::Add, parts);
+            } else {
+                rows_times_panels(l, &mut work.product, hp, rows, Start::Zero, parts);
+                let both = work.product.iter().zip(&work.drop);
+                for (to, (p, d)) in work.dh.iter_mut().zip(both) {
+                    *to += *p * *d;
+                }
+            }
         }
     }
     let all = span.steps * rows;
@@ -654,8 +687,13 @@ pub fn backward<L: Lanes>(
         };
         outer_sum(l, g_w, s.input, 3 * L::N, x, d, all);
         let g_u = &mut grad.u[block * wide_h..(block + 1) * wide_h];
+        let data_h = if work.drop.is_empty() {
+            &work.h
+        } else {
+            &work.dropped
+        };
         let h = Rows {
-            data: &work.h,
+            data: data_h,
             stride: hp,
             offset: 0,
         };

@@ -4,6 +4,7 @@ use super::dense::{self, DenseGrad, DensePack, DenseShape, DenseWork};
 use super::gemm::Rows;
 use super::gru::{self, GruGrad, GruPack, GruShape, GruWork, OutputGrad, Span};
 use super::loss::{self, Loss, Target};
+use super::rng::Rng;
 use super::simd::{Isa, Lanes, Real};
 use crate::spec::{Activation, LayerSpec, ModelSpec, Readout};
 
@@ -38,6 +39,16 @@ pub struct Network {
     loss: Loss,
     isa: Isa,
     lanes: usize,
+    dropout: Dropout,
+}
+
+/// Shares of units that are left out while training; each sequence keeps its choice for all steps.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct Dropout {
+    /// Of what each GRU hands on to the layer above.
+    pub output: f32,
+    /// Of the state that the recurrent products see.
+    pub recurrent: f32,
 }
 
 /// Packed weights of all layers.
@@ -70,6 +81,10 @@ pub struct Work<E> {
     pub logits: Vec<E>,
 }
 
+#[expect(
+    clippy::large_enum_variant,
+    reason = "one per layer and thread: a handful"
+)]
 #[derive(Debug, Clone)]
 enum LayerWork<E> {
     Gru {
@@ -78,6 +93,9 @@ enum LayerWork<E> {
         dy: Vec<E>,
         /// The mean of the states, where that is handed on.
         mean: Vec<E>,
+        /// Dropout of what is handed on: factors `[row][Hp]`, empty for none, and the result.
+        mask: Vec<E>,
+        dropped: Vec<E>,
     },
     Dense(DenseWork<E>),
 }
@@ -210,6 +228,7 @@ impl Network {
             loss,
             isa,
             lanes,
+            dropout: Dropout::default(),
         })
     }
 
@@ -238,6 +257,62 @@ impl Network {
         for layer in &mut self.layers {
             if let Layer::Gru(s, _) = layer {
                 s.grid = on;
+            }
+        }
+    }
+
+    /// Leaves out units while training; recurrent dropout needs the reset gate after the product.
+    pub fn set_dropout(&mut self, dropout: Dropout) -> Result<(), NetworkError> {
+        for share in [dropout.output, dropout.recurrent] {
+            if !(0.0..1.0).contains(&share) {
+                return Err(NetworkError(format!(
+                    "dropout {share}, expected 0 to below 1"
+                )));
+            }
+        }
+        let before = |layer: &Layer| matches!(layer, Layer::Gru(s, _) if !s.reset_after);
+        if dropout.recurrent > 0.0 && self.layers.iter().any(before) {
+            return Err(NetworkError(
+                "recurrent dropout needs the reset gate after the product".into(),
+            ));
+        }
+        self.dropout = dropout;
+        Ok(())
+    }
+
+    /// Draws what is left out of a chunk of `rows`; `None` leaves out nothing. Before `resize`.
+    pub fn draw<E: Real>(
+        &self,
+        work: &mut Work<E>,
+        rows: usize,
+        rng: Option<&dyn Fn(usize, usize) -> Rng>,
+    ) {
+        let last = self.layers.len() - 1;
+        for (index, (layer, work)) in self.layers.iter().zip(&mut work.layers).enumerate() {
+            let (Layer::Gru(s, _), LayerWork::Gru { work, mask, .. }) = (layer, work) else {
+                continue;
+            };
+            let uses = [
+                (self.dropout.output, mask),
+                (self.dropout.recurrent, &mut work.drop),
+            ];
+            for (which, (share, factors)) in uses.into_iter().enumerate() {
+                factors.clear();
+                let Some(rng) = rng else { continue };
+                if share == 0.0 || (which == 0 && index == last) {
+                    continue;
+                }
+                let keep = E::from_f64(1.0 / (1.0 - f64::from(share)));
+                for row in 0..rows {
+                    let mut rng = rng(2 * index + which, row);
+                    factors.extend((0..s.padded()).map(|_| {
+                        if rng.uniform() < f64::from(share) {
+                            E::ZERO
+                        } else {
+                            keep
+                        }
+                    }));
+                }
             }
         }
     }
@@ -410,6 +485,8 @@ impl Network {
                     work: GruWork::default(),
                     dy: Vec::new(),
                     mean: Vec::new(),
+                    mask: Vec::new(),
+                    dropped: Vec::new(),
                 },
                 Layer::Dense(_) => LayerWork::Dense(DenseWork::default()),
             })
@@ -442,9 +519,19 @@ impl Network {
         for (index, (layer, work)) in self.layers.iter().zip(&mut work.layers).enumerate() {
             let out = self.steps_out(index, steps) * rows;
             match (layer, work) {
-                (Layer::Gru(s, _), LayerWork::Gru { work, dy, mean }) => {
+                (
+                    Layer::Gru(s, _),
+                    LayerWork::Gru {
+                        work,
+                        dy,
+                        mean,
+                        mask,
+                        dropped,
+                    },
+                ) => {
                     work.resize(s, steps, rows);
                     size(dy, out * s.padded());
+                    size(dropped, if mask.is_empty() { 0 } else { out * s.padded() });
                     if index == self.hand.0 && matches!(self.hand.1, Hand::Mean(_)) {
                         size(mean, rows * s.padded());
                     }
@@ -461,6 +548,31 @@ impl Network {
         size(&mut work.logits, decisions * self.output());
     }
 
+    /// What a GRU does with its states for the layer above.
+    fn hand(&self, index: usize) -> Hand {
+        if index == self.hand.0 {
+            self.hand.1
+        } else {
+            Hand::Every
+        }
+    }
+
+    /// What GRU layer `index` hands on without dropout.
+    fn plain<'a, E: Real>(
+        &self,
+        index: usize,
+        work: &'a GruWork<E>,
+        mean: &'a [E],
+        span: Span<'_>,
+    ) -> &'a [E] {
+        let stride = self.width(index);
+        match self.hand(index) {
+            Hand::Every => &work.h[span.rows * stride..],
+            Hand::Last => &work.h[span.steps * span.rows * stride..],
+            Hand::Mean(_) => mean,
+        }
+    }
+
     /// What layer `index` hands on.
     fn handed<'a, E: Real>(
         &self,
@@ -470,15 +582,17 @@ impl Network {
     ) -> Rows<'a, E> {
         let stride = self.width(index);
         match work {
-            LayerWork::Gru { work, mean, .. } => {
-                let data = match if index == self.hand.0 {
-                    self.hand.1
+            LayerWork::Gru {
+                work,
+                mean,
+                mask,
+                dropped,
+                ..
+            } => {
+                let data = if mask.is_empty() {
+                    self.plain(index, work, mean, span)
                 } else {
-                    Hand::Every
-                } {
-                    Hand::Every => &work.h[span.rows * stride..],
-                    Hand::Last => &work.h[span.steps * span.rows * stride..],
-                    Hand::Mean(_) => mean,
+                    &dropped[..]
                 };
                 Rows {
                     data,
@@ -514,10 +628,29 @@ impl Network {
                 Some(below) => self.handed(index - 1, below, span),
             };
             match (&self.layers[index], &packs.0[index], &mut this[0]) {
-                (Layer::Gru(s, _), Pack::Gru(pack), LayerWork::Gru { work, mean, .. }) => {
+                (
+                    Layer::Gru(s, _),
+                    Pack::Gru(pack),
+                    LayerWork::Gru {
+                        work,
+                        mean,
+                        mask,
+                        dropped,
+                        ..
+                    },
+                ) => {
                     gru::forward(l, s, pack, x, work, span, None);
-                    if let (true, Hand::Mean(skip)) = (index == self.hand.0, self.hand.1) {
+                    if let Hand::Mean(skip) = self.hand(index) {
                         mean_states(l, s.padded(), &work.h, mean, span, skip);
+                    }
+                    if !mask.is_empty() {
+                        let plain = self.plain(index, work, mean, span);
+                        let rows = dropped.chunks_exact_mut(mask.len());
+                        for (to, from) in rows.zip(plain.chunks_exact(mask.len())) {
+                            for (to, (h, d)) in to.iter_mut().zip(from.iter().zip(&*mask)) {
+                                *to = *h * *d;
+                            }
+                        }
                     }
                 }
                 (Layer::Dense(s), Pack::Dense(pack), LayerWork::Dense(work)) => {
@@ -630,16 +763,17 @@ impl Network {
                     let stride = self.width(index - 1);
                     // The rows handed on, and the place for their gradient, are different fields.
                     let (data, dy): (&[L::E], &mut Vec<L::E>) = match below {
-                        LayerWork::Gru { work, mean, dy } => {
-                            let hand = if index - 1 == self.hand.0 {
-                                self.hand.1
+                        LayerWork::Gru {
+                            work,
+                            mean,
+                            dy,
+                            mask,
+                            dropped,
+                        } => {
+                            let data = if mask.is_empty() {
+                                self.plain(index - 1, work, mean, span)
                             } else {
-                                Hand::Every
-                            };
-                            let data = match hand {
-                                Hand::Every => &work.h[span.rows * stride..],
-                                Hand::Last => &work.h[span.steps * span.rows * stride..],
-                                Hand::Mean(_) => &mean[..],
+                                &dropped[..]
                             };
                             (data, dy)
                         }
@@ -665,15 +799,17 @@ impl Network {
                 (
                     Layer::Gru(s, _),
                     Pack::Gru(pack),
-                    LayerWork::Gru { work, dy, .. },
+                    LayerWork::Gru { work, dy, mask, .. },
                     Grad::Gru(grad),
                 ) => {
-                    let hand = if index == self.hand.0 {
-                        self.hand.1
-                    } else {
-                        Hand::Every
-                    };
-                    let dy = match hand {
+                    if !mask.is_empty() {
+                        for dy in dy.chunks_exact_mut(mask.len()) {
+                            for (d, m) in dy.iter_mut().zip(&*mask) {
+                                *d *= *m;
+                            }
+                        }
+                    }
+                    let dy = match self.hand(index) {
                         Hand::Last => OutputGrad::Last(&dy[..]),
                         Hand::Every => OutputGrad::Every(&dy[..]),
                         Hand::Mean(skip) => {

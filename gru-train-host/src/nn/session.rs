@@ -9,6 +9,7 @@ use std::sync::{Condvar, Mutex, MutexGuard, PoisonError, RwLock};
 use super::data::Sequences;
 use super::gru::Span;
 use super::network::{Grads, Network, Packs, Tally, Work};
+use super::rng::Rng;
 use super::simd::{Kernel, Lanes, Real};
 use crate::spec::Readout;
 
@@ -24,6 +25,7 @@ pub struct Session<'s, E: Real> {
     shared: &'s Shared<'s, E>,
     gradient: Vec<E>,
     sum: Grads<E>,
+    noise: Option<u64>,
 }
 
 struct Shared<'s, E: Real> {
@@ -60,6 +62,8 @@ struct Task {
     train: bool,
     /// Which augmentation to use; `None` for none.
     round: Option<u64>,
+    /// Seed of the dropout; `None` for none.
+    noise: Option<u64>,
 }
 
 struct Chunk<E> {
@@ -138,6 +142,7 @@ impl Setup<'_> {
                 shared,
                 gradient: vec![E::ZERO; self.network.parameters()],
                 sum: self.network.grads(),
+                noise: None,
             };
             // Workers must stop even when `f` panics, or the scope would wait for ever.
             struct Quit<'a, 's, E: Real>(&'a Shared<'s, E>);
@@ -289,6 +294,11 @@ fn run_chunk<E: Real>(
 ) {
     let set = &shared.sets[task.set];
     let (steps, rows, features) = (task.steps, indices.len(), set.features);
+    let noise = task.noise.map(|seed| {
+        move |layer: usize, row: usize| Rng::of(&[seed, 5, layer as u64, indices[row] as u64])
+    });
+    let draw = noise.as_ref().map(|n| n as &dyn Fn(usize, usize) -> Rng);
+    shared.network.draw(work, rows, draw);
     shared.network.resize(work, steps, rows);
     scratch.lengths.clear();
     for (row, index) in indices.iter().enumerate() {
@@ -345,7 +355,7 @@ impl<E: Real> Session<'_, E> {
     /// Mean loss and its gradient ([`gradient`](Self::gradient)) of one batch: sequences
     /// `indices` of set `set`. `round` chooses the augmentation.
     pub fn batch(&mut self, set: usize, indices: &[usize], round: Option<u64>) -> Tally {
-        let tally = self.go(set, indices, true, round);
+        let tally = self.go(set, indices, true, round, self.noise);
         let chunks = chunks_of(indices.len());
         {
             let first = lock(&self.shared.chunks[0]);
@@ -356,6 +366,11 @@ impl<E: Real> Session<'_, E> {
         }
         self.sum.unpack(self.shared.network, &mut self.gradient);
         tally
+    }
+
+    /// Seed of the dropout of the next batches; `None` (as at the start) leaves out nothing.
+    pub fn set_noise(&mut self, seed: Option<u64>) {
+        self.noise = seed;
     }
 
     /// The gradient of the last batch, in the order of the parameters.
@@ -375,7 +390,7 @@ impl<E: Real> Session<'_, E> {
         let mut weight = 0.0;
         let outputs = self.shared.network.output();
         for batch in indices.chunks(4 * CHUNK_ROWS) {
-            let tally = self.go(set, batch, false, None);
+            let tally = self.go(set, batch, false, None, None);
             let share = self
                 .shared
                 .task
@@ -403,7 +418,14 @@ impl<E: Real> Session<'_, E> {
         total
     }
 
-    fn go(&mut self, set: usize, indices: &[usize], train: bool, round: Option<u64>) -> Tally {
+    fn go(
+        &mut self,
+        set: usize,
+        indices: &[usize],
+        train: bool,
+        round: Option<u64>,
+        noise: Option<u64>,
+    ) -> Tally {
         let shared = self.shared;
         let sequences = &shared.sets[set];
         let outputs = shared.network.output();
@@ -430,6 +452,7 @@ impl<E: Real> Session<'_, E> {
             task.share = if weight > 0.0 { 1.0 / weight } else { 0.0 };
             task.train = train;
             task.round = round;
+            task.noise = noise;
             // Both counters start anew while nobody can look at the task.
             shared.next.store(0, Ordering::Relaxed);
             let mut state = lock(&shared.state);

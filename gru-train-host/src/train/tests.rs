@@ -59,6 +59,8 @@ fn any_number_of_threads_gives_the_same_bits() {
             ..Augment::default()
         },
         clip_norm: Some(1.0),
+        dropout: 0.2,
+        recurrent_dropout: 0.1,
         ema: Some(0.9),
         ..small()
     };
