@@ -86,12 +86,17 @@ pub(crate) fn gru(
     out: &mut [i16],
     scratch: &mut [i16],
 ) -> u32 {
-    if layer.is_main_variant() && layer.layout == Active::LAYOUT {
+    let saturated = if layer.is_main_variant() && layer.layout == Active::LAYOUT {
         Active::gru(layer, x, h, out);
         0
     } else {
         portable::gru_any(layer, x, h, out, scratch)
+    };
+    // Zeros follow the units, not what an earlier layer left there.
+    for pad in out.iter_mut().skip(layer.units()) {
+        *pad = 0;
     }
+    saturated
 }
 
 /// Runs a Dense layer of any layout.
