@@ -114,6 +114,29 @@ impl Kernel for Mve {
             }
         }
     }
+
+    fn store(new: &[i16], h: &mut [i16]) {
+        let n = new.len().min(h.len());
+        if n == 0 {
+            return;
+        }
+        #[allow(unsafe_code, reason = "vector instructions")]
+        // SAFETY: the loads and stores are predicated to `n` values, which both slices have.
+        unsafe {
+            asm!(
+                "dlstp.16 lr, {n}",
+                "2:",
+                "vldrh.u16 q0, [{new}], #16",
+                "vstrh.16 q0, [{h}], #16",
+                "letp lr, 2b",
+                n = in(reg) n,
+                new = inout(reg) new.as_ptr() => _,
+                h = inout(reg) h.as_mut_ptr() => _,
+                out("lr") _, out("q0") _,
+                options(nostack),
+            );
+        }
+    }
 }
 
 /// The sums of three rows of two units, from the columns `[r9, $from]` on, to `[r9, $to]` on.
