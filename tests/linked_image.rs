@@ -4,13 +4,22 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+use std::sync::{Mutex, PoisonError};
 
-const TARGETS: [&str; 4] = [
-    "thumbv6m-none-eabi",
-    "thumbv7m-none-eabi",
-    "thumbv7em-none-eabihf",
-    "thumbv8m.main-none-eabihf",
+/// Target and, where it chooses another kernel, processor.
+type Target = (&'static str, Option<&'static str>);
+
+const TARGETS: [Target; 6] = [
+    ("thumbv6m-none-eabi", None),
+    ("thumbv7m-none-eabi", None),
+    ("thumbv7em-none-eabihf", None),
+    ("thumbv8m.main-none-eabihf", None),
+    ("thumbv8m.main-none-eabihf", Some("cortex-m33")),
+    ("thumbv8m.main-none-eabihf", Some("cortex-m55")),
 ];
+
+/// The tests share one target folder, and with it the name of the image.
+static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
 
 /// Bytes of flash that load, self-test, step, snapshot and restore may take together, per optimization level.
 ///
@@ -32,7 +41,7 @@ fn target_dir() -> PathBuf {
         .join("firmware/nopanic")
 }
 
-fn link(target: &str, level: &str, feature: Option<&str>) -> Output {
+fn link((target, cpu): Target, level: &str, feature: Option<&str>) -> Output {
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command
         .current_dir(firmware())
@@ -49,19 +58,24 @@ fn link(target: &str, level: &str, feature: Option<&str>) -> Output {
         .arg(target_dir())
         .env_remove("RUSTFLAGS")
         .env_remove("CARGO_BUILD_TARGET")
-        .env("CARGO_ENCODED_RUSTFLAGS", "");
+        .env(
+            "CARGO_ENCODED_RUSTFLAGS",
+            cpu.map_or(String::new(), |cpu| format!("-Ctarget-cpu={cpu}")),
+        );
     command.output().expect("cargo starts")
 }
 
 /// The linked image and the bytes of it that go into flash.
-fn image(target: &str, level: &str, feature: Option<&str>) -> (Vec<u8>, u64) {
+fn image(target: Target, level: &str, feature: Option<&str>) -> (Vec<u8>, u64) {
+    let _guard = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
     let output = link(target, level, feature);
     assert!(
         output.status.success(),
-        "{target} at opt-level {level}: a path to a panic is linked\n{}",
+        "{target:?} at opt-level {level}: a path to a panic is linked\n{}",
         String::from_utf8_lossy(&output.stderr)
     );
-    let elf = std::fs::read(target_dir().join(target).join("release/nopanic")).expect("was linked");
+    let elf =
+        std::fs::read(target_dir().join(target.0).join("release/nopanic")).expect("was linked");
     let flash = gru_train_host::board::flash_bytes(&elf);
     (elf, flash)
 }
@@ -100,14 +114,24 @@ fn nothing_that_a_device_links_can_panic_allocate_or_compute_in_float() {
     for target in TARGETS {
         for (level, budget) in FLASH_BUDGETS {
             let (elf, flash) = image(target, level, None);
-            println!("{target:28} opt-level {level}: {flash:6} bytes of flash, no panic linked");
+            let (name, cpu) = target;
+            let cpu = cpu.unwrap_or("");
+            println!("{name:26} {cpu:10} opt-level {level}: {flash:6} bytes of flash, no panic");
             assert!(
                 flash <= budget,
-                "{target} at opt-level {level}: {flash} bytes of flash, budget {budget}"
+                "{target:?} at opt-level {level}: {flash} bytes of flash, budget {budget}"
             );
-            assert_eq!(symbols(&elf, &ALLOCATOR), [""; 0], "{target}: an allocator");
+            assert_eq!(
+                symbols(&elf, &ALLOCATOR),
+                [""; 0],
+                "{target:?}: an allocator"
+            );
             // With an FPU the instructions are inline; the cores without show the same source.
-            assert_eq!(symbols(&elf, &FLOAT), [""; 0], "{target}: float arithmetic");
+            assert_eq!(
+                symbols(&elf, &FLOAT),
+                [""; 0],
+                "{target:?}: float arithmetic"
+            );
         }
     }
 }
@@ -115,18 +139,19 @@ fn nothing_that_a_device_links_can_panic_allocate_or_compute_in_float() {
 #[test]
 fn a_planted_panic_does_not_link() {
     for target in TARGETS {
+        let _guard = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
         let output = link(target, "3", Some("planted-panic"));
         let text = String::from_utf8_lossy(&output.stderr);
-        assert!(!output.status.success(), "{target}: it linked");
+        assert!(!output.status.success(), "{target:?}: it linked");
         assert!(
             text.contains("undefined symbol: gru_core_can_panic"),
-            "{target}: it failed for another reason\n{text}"
+            "{target:?}: it failed for another reason\n{text}"
         );
     }
 }
 
 #[test]
 fn planted_float_arithmetic_is_found() {
-    let (elf, _) = image("thumbv6m-none-eabi", "3", Some("planted-float"));
+    let (elf, _) = image(TARGETS[0], "3", Some("planted-float"));
     assert!(symbols(&elf, &FLOAT).contains(&"__aeabi_fmul"));
 }

@@ -100,9 +100,16 @@ impl Kernel for Mve {
             .bytes
             .split_at_checked(weights_len)
             .unwrap_or_default();
-        let rows = weights.chunks_exact(LANES * Layout::Vector.columns(input));
-        let params = params.chunks_exact(LANES * ROW_PARAMS);
-        for ((rows, params), out) in rows.zip(params).zip(out.chunks_mut(LANES)) {
+        let width = LANES * Layout::Vector.columns(input);
+        let mut rest = weights;
+        // `by_ref`: as in `portable::dense_any`.
+        let mut params = params.chunks_exact(LANES * ROW_PARAMS);
+        for (params, out) in params.by_ref().zip(out.chunks_mut(LANES)) {
+            // Not `chunks_exact`: its check of the width stays in the linked image.
+            let Some((rows, others)) = rest.split_at_checked(width) else {
+                return;
+            };
+            rest = others;
             #[allow(unsafe_code, reason = "vector instructions")]
             // SAFETY: `rows` are four rows of `input` columns, padded; `x` is as long as a row.
             let sums = unsafe { sum_rows(rows.as_ptr(), x.as_ptr(), input) };

@@ -471,7 +471,7 @@ pub fn run<'a>(
         state_bytes: trailer.state_bytes,
         load_stack_bytes: trailer.load_stack_bytes,
         step_stack_bytes: trailer.step_stack_bytes,
-        firmware_bytes: embedded::flash_bytes(&elf),
+        firmware_bytes: flash_bytes(&elf),
         logs,
         seconds,
     })
