@@ -234,30 +234,7 @@ impl Model<'_> {
             x = y;
         }
         let y = x.get(..self.outputs()).unwrap_or(x);
-        let averaged = match self.readout {
-            Readout::Last => 0,
-            Readout::Mean { skip } => {
-                let counts = steps >= skip as u32 && held < MAX_AVERAGED;
-                if counts {
-                    accumulate(split.readout, y, |sum, y| sum.wrapping_add(y));
-                }
-                counts as u32
-            }
-            Readout::Exponential { shift } => {
-                // The sum holds 15 fractional bits; the first output starts it.
-                let shift = (shift & 15) as u32;
-                let starts = held == 0;
-                accumulate(split.readout, y, |sum, y| {
-                    let y = y << 15;
-                    if starts {
-                        y
-                    } else {
-                        sum + ((y - sum) >> shift)
-                    }
-                });
-                starts as u32
-            }
-        };
+        let averaged = read_out(self.readout, steps, held, split.readout, y);
         state.averaged = state.averaged.wrapping_add(averaged);
         // Stops instead of wrapping: a stream that is ready stays ready, also after 2^32 steps.
         state.steps = state.steps.saturating_add(1);
@@ -330,11 +307,10 @@ impl Model<'_> {
                 break;
             }
             rest = others;
-            let mut params = self.features.chunks_exact(FEATURE_PARAMS);
-            let values = sample.as_chunks::<2>().0.iter().zip(params.by_ref());
-            for (x, (raw, p)) in state.words.iter_mut().zip(values) {
-                let raw = i16::from_le_bytes(*raw) as i32;
-                *x = FeatureParams::read(p).condition(raw);
+            let params = self.features.as_chunks().0;
+            let values = sample.as_chunks().0.iter().zip(params);
+            for (x, (&raw, p)) in state.words.iter_mut().zip(values) {
+                *x = kernel::Active::condition(p, i16::from_le_bytes(raw) as i32);
             }
             self.advance(state);
             state.digest(self, &mut digest);
@@ -348,6 +324,35 @@ impl Model<'_> {
                 found,
                 expected: test.digest,
             })
+        }
+    }
+}
+
+/// Adds the outputs `y` to the read-out's sums; returns how many steps these hold more.
+#[inline(never)]
+fn read_out(readout: Readout, steps: u32, held: u32, sums: &mut [i16], y: &[i16]) -> u32 {
+    match readout {
+        Readout::Last => 0,
+        Readout::Mean { skip } => {
+            let counts = steps >= skip as u32 && held < MAX_AVERAGED;
+            if counts {
+                accumulate(sums, y, |sum, y| sum.wrapping_add(y));
+            }
+            counts as u32
+        }
+        Readout::Exponential { shift } => {
+            // The sum holds 15 fractional bits; the first output starts it.
+            let shift = (shift & 15) as u32;
+            let starts = held == 0;
+            accumulate(sums, y, |sum, y| {
+                let y = y << 15;
+                if starts {
+                    y
+                } else {
+                    sum + ((y - sum) >> shift)
+                }
+            });
+            starts as u32
         }
     }
 }

@@ -20,27 +20,6 @@ use crate::layout::{Layout, align4};
 #[cfg(target_arch = "arm")]
 use crate::model::{DenseLayer, GruLayer};
 
-/// What a GRU layer's assembly reads; its order is the assembly's.
-#[cfg(target_arch = "arm")]
-#[repr(C)]
-struct GruArgs {
-    blocks: *const u8,
-    x: *const i16,
-    h: *const i16,
-    out: *mut i16,
-    /// Pairs of columns of `x`, at least one.
-    x_pairs: usize,
-    /// Pairs of columns of `h`, at least one.
-    h_pairs: usize,
-    /// Blocks of four units, at least one.
-    count: usize,
-    /// `16 - nh_shift`.
-    shift: u32,
-    table: *const u32,
-    /// Offset of the parameters in a block.
-    params: usize,
-}
-
 /// What a Dense layer's assembly reads; its order is the assembly's.
 #[cfg(target_arch = "arm")]
 #[repr(C)]
@@ -59,7 +38,7 @@ struct DenseArgs {
 #[cfg(target_arch = "arm")]
 #[allow(unsafe_code, reason = "the layers are written in assembly")]
 mod shim {
-    use super::{DenseArgs, GruArgs};
+    use super::DenseArgs;
 
     #[cfg(not(gru_active = "quad_mla"))]
     core::arch::global_asm!(include_str!("quad_v6m.s"), options(raw));
@@ -69,9 +48,22 @@ mod shim {
     // SAFETY: the functions are defined in either file with these arguments; they follow the
     // procedure call standard, read and write only what the arguments describe, and keep nothing.
     unsafe extern "C" {
-        /// Reads `count` blocks of weights and parameters, `align4` of the columns of `x` and
-        /// `h`; writes `4 · count` values to `out`. All pointers are multiples of four.
-        pub(super) fn gru_quad_gru(args: &GruArgs);
+        /// Reads `count >= 1` blocks of weights with their parameters at offset `params`, and
+        /// `align4` of the columns of `x` and `h`, of which there are so many pairs (at least
+        /// one); writes `4 · count` values to `out`. `shift` is `16 - nh_shift`. All pointers are
+        /// multiples of four. Four arguments come in registers, the others stay in the frame.
+        pub(super) fn gru_quad_gru(
+            blocks: *const u8,
+            x: *const i16,
+            h: *const i16,
+            out: *mut i16,
+            x_pairs: usize,
+            h_pairs: usize,
+            count: usize,
+            shift: u32,
+            table: *const u32,
+            params: usize,
+        );
         /// Reads `count` quads of rows of `2 · pairs` words, as many parameters, and `align4` of
         /// the columns of `x`; writes `4 · count` values to `out`. All pointers are multiples of
         /// four.
@@ -91,6 +83,59 @@ fn aligned<T>(slice: &[T]) -> bool {
     slice.as_ptr().addr() & 3 == 0
 }
 
+/// Whether the buffers are what the assembly assumes.
+// Its frame is gone again when the assembly needs the stack.
+#[cfg(target_arch = "arm")]
+#[inline(never)]
+fn gru_is_sound(layer: &GruLayer<'_>, x: &[i16], h: &[i16], out: &[i16]) -> bool {
+    let (input, units) = (layer.input(), layer.units());
+    let count = units.div_ceil(4);
+    layer.layout == Layout::Quad
+        && input > 0
+        && units > 0
+        && layer.nh_shift <= 7
+        && layer.blocks.len() >= count * Layout::Quad.gru_block_len(input, units)
+        && x.len() >= align4(input)
+        && h.len() >= align4(units)
+        && out.len() >= align4(units)
+        && aligned(layer.blocks)
+        && aligned(x)
+        && aligned(h)
+        && aligned(out)
+}
+
+#[cfg(target_arch = "arm")]
+impl DenseArgs {
+    /// Whether the buffers are what the assembly assumes.
+    #[inline(never)]
+    fn sound(layer: &DenseLayer<'_>, x: &[i16], out: &[i16]) -> bool {
+        let (input, units) = (layer.input(), layer.units());
+        layer.layout == Layout::Quad
+            && input > 0
+            && units > 0
+            && layer.bytes.len() >= Layout::Quad.dense_len(input, units)
+            && x.len() >= align4(input)
+            && out.len() >= align4(units)
+            && aligned(layer.bytes)
+            && aligned(x)
+            && aligned(out)
+    }
+
+    #[inline(always)]
+    fn new(layer: &DenseLayer<'_>, x: &[i16], out: &mut [i16]) -> Self {
+        let (input, units) = (layer.input(), layer.units());
+        let weights_len = Layout::Quad.dense_weights_len(input, units);
+        Self {
+            weights: layer.bytes.as_ptr(),
+            x: x.as_ptr(),
+            out: out.as_mut_ptr(),
+            params: layer.bytes.get(weights_len..).unwrap_or_default().as_ptr(),
+            pairs: input.div_ceil(2),
+            count: units.div_ceil(4),
+        }
+    }
+}
+
 /// Layers in assembly for cores without dual multiply-accumulate.
 #[cfg(target_arch = "arm")]
 #[derive(Debug, Clone, Copy)]
@@ -105,75 +150,41 @@ impl Kernel for Quad {
     };
     const LAYOUT: Layout = Layout::Quad;
 
-    // A frame of its own: inlined, its checks push the step's variables to the stack.
+    // A frame of its own: inlined, it pushes the step's variables to the stack.
     #[inline(never)]
     fn gru(layer: &GruLayer<'_>, x: &[i16], h: &[i16], out: &mut [i16]) {
-        let (input, units) = (layer.input(), layer.units());
-        let count = units.div_ceil(4);
-        let sound = layer.layout == Layout::Quad
-            && input > 0
-            && units > 0
-            && layer.nh_shift <= 16
-            && layer.blocks.len() >= count * Layout::Quad.gru_block_len(input, units)
-            && x.len() >= align4(input)
-            && h.len() >= align4(units)
-            && out.len() >= align4(units)
-            && aligned(layer.blocks)
-            && aligned(x)
-            && aligned(h)
-            && aligned(out);
-        if !sound {
+        if !gru_is_sound(layer, x, h, out) {
             return Portable::gru(layer, x, h, out);
         }
-        let args = GruArgs {
-            blocks: layer.blocks.as_ptr(),
-            x: x.as_ptr(),
-            h: h.as_ptr(),
-            out: out.as_mut_ptr(),
-            x_pairs: input.div_ceil(2),
-            h_pairs: units.div_ceil(2),
-            count,
-            shift: 16 - layer.nh_shift as u32,
-            table: TANH_TABLE.as_ptr(),
-            params: Layout::Quad.gru_weights_len(input, units),
-        };
+        let (input, units) = (layer.input(), layer.units());
         #[allow(unsafe_code, reason = "the layer is written in assembly")]
-        // SAFETY: every length and alignment that the function asks for has been checked above,
-        // and `out` is a unique borrow apart from the others.
+        // SAFETY: `gru_is_sound` has checked every length and alignment that the function asks
+        // for, and `out` is a unique borrow apart from the others.
         unsafe {
-            shim::gru_quad_gru(&args)
+            shim::gru_quad_gru(
+                layer.blocks.as_ptr(),
+                x.as_ptr(),
+                h.as_ptr(),
+                out.as_mut_ptr(),
+                input.div_ceil(2),
+                units.div_ceil(2),
+                units.div_ceil(4),
+                16 - layer.nh_shift as u32,
+                TANH_TABLE.as_ptr(),
+                Layout::Quad.gru_weights_len(input, units),
+            )
         }
     }
 
     #[inline(never)]
     fn dense(layer: &DenseLayer<'_>, x: &[i16], out: &mut [i16]) {
-        let (input, units) = (layer.input(), layer.units());
-        let count = units.div_ceil(4);
-        let weights_len = Layout::Quad.dense_weights_len(input, units);
-        let sound = layer.layout == Layout::Quad
-            && input > 0
-            && units > 0
-            && layer.bytes.len() >= Layout::Quad.dense_len(input, units)
-            && x.len() >= align4(input)
-            && out.len() >= align4(units)
-            && aligned(layer.bytes)
-            && aligned(x)
-            && aligned(out);
-        let params = layer.bytes.get(weights_len..);
-        let (true, Some(params)) = (sound, params) else {
+        if !DenseArgs::sound(layer, x, out) {
             return portable::dense_any(layer, x, out);
-        };
-        let args = DenseArgs {
-            weights: layer.bytes.as_ptr(),
-            x: x.as_ptr(),
-            out: out.as_mut_ptr(),
-            params: params.as_ptr(),
-            pairs: input.div_ceil(2),
-            count,
-        };
+        }
+        let args = DenseArgs::new(layer, x, out);
         #[allow(unsafe_code, reason = "the layer is written in assembly")]
-        // SAFETY: every length and alignment that the function asks for has been checked above,
-        // and `out` is a unique borrow apart from the others.
+        // SAFETY: `sound` has checked every length and alignment that the function asks for, and
+        // `out` is a unique borrow apart from the others.
         unsafe {
             shim::gru_quad_dense(&args)
         }

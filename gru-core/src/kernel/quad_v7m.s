@@ -159,29 +159,30 @@
 @ ---- GRU layer -------------------------------------------------------------------------
 
 	.equ	F_CUR, 0	@ end of x of the running .Lmac8
-	.equ	F_BLOCK, 4	@ arguments, as struct GruArgs has them
+	.equ	F_BLOCK, 4	@ the first four arguments
 	.equ	F_X, 8
 	.equ	F_H, 12
 	.equ	F_OUT, 16
-	.equ	F_XEND, 20
-	.equ	F_HEND, 24
-	.equ	F_BLOCKS, 28
-	.equ	F_SHIFT, 32
-	.equ	F_TABLE, 36
-	.equ	F_PARAMS, 40	@ from the start of a block
-	.equ	F_X8, 44	@ entries into the loops
-	.equ	F_H8, 48
-	.equ	F_X4, 52
-	.equ	F_H4, 56
-	.equ	F_U, 60
-	.equ	F_HP, 64	@ h of the block's units
-	.equ	F_IX, 68	@ i0 i1 i2 of x
-	.equ	F_IH, 80	@ i0 i1 i2 of h
-	.equ	F_VR, 92	@ b + req(W x), four units each
-	.equ	F_VZ, 108
-	.equ	F_NX, 124
-	.equ	F_NH, 140
-	.equ	FRAME, 156
+	.equ	F_X8, 20	@ entries into the loops
+	.equ	F_H8, 24
+	.equ	F_X4, 28
+	.equ	F_H4, 32
+	.equ	F_U, 36
+	.equ	F_HP, 40	@ h of the block's units
+	.equ	F_IX, 44	@ i0 i1 i2 of x
+	.equ	F_IH, 56	@ i0 i1 i2 of h
+	.equ	F_VR, 68	@ b + req(W x), four units each
+	.equ	F_VZ, 84
+	.equ	F_NX, 100
+	.equ	F_NH, 116
+	.equ	FRAME, 132
+	.equ	ARGS, FRAME + 36	@ the other arguments, behind the saved registers
+	.equ	F_XEND, ARGS	@ comes as pairs of columns of x
+	.equ	F_HEND, ARGS + 4	@ comes as pairs of columns of h
+	.equ	F_BLOCKS, ARGS + 8
+	.equ	F_SHIFT, ARGS + 12
+	.equ	F_TABLE, ARGS + 16
+	.equ	F_PARAMS, ARGS + 20	@ from the start of a block
 
 	.equ	MW_R, 0
 	.equ	MW_Z, 2
@@ -248,10 +249,13 @@ gru_quad_gru:
 	push	{r4-r11, lr}
 	sub	sp, #FRAME
 	add	r12, sp, #F_BLOCK
-	ldm	r0, {r2-r11}
+	stm	r12, {r0-r3}
 	@ The table is indexed from its middle.
-	add	r10, r10, #1024
-	stm	r12, {r2-r11}
+	ldr	r12, [sp, #F_TABLE]
+	add	r12, r12, #1024
+	str	r12, [sp, #F_TABLE]
+	ldr	r6, [sp, #F_XEND]
+	ldr	r7, [sp, #F_HEND]
 	@ Entries into the loops; r6, r7 hold the numbers of pairs of columns.
 	lsl	r0, r6, #1
 	ENTRY	r2, r3, r0, .Lloop8, 68, 7
