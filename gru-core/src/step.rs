@@ -11,6 +11,7 @@
 //!
 //! `docs/quantization.md` has the number formats, [`crate::kernel::portable`] the integers.
 
+use crate::activation::Activation;
 use crate::artifact::{FEATURE_LIMITS, FEATURE_PARAMS, GapPolicy, Readout};
 use crate::input::{FeatureParams, Limits, Sample};
 use crate::kernel::{self, Kernel};
@@ -147,7 +148,9 @@ impl Model<'_> {
     }
 
     /// Writes the conditioned sample to the state's input; says whether the step is to be done.
-    #[inline(never)]
+    // A call of its own saves registers on small cores and costs time on the others.
+    #[cfg_attr(not(gru_dsp), inline(never))]
+    #[cfg_attr(gru_dsp, inline(always))]
     fn condition<S: Sample>(&self, state: &mut StateRef, sample: &[S]) -> bool {
         if self.gap == GapPolicy::Skip {
             let invalid = self.count_invalid(sample);
@@ -228,7 +231,9 @@ impl Model<'_> {
                 Layer::Dense(d) => {
                     kernel::dense(d, x, y);
                     let y = y.get_mut(..d.units()).unwrap_or_default();
-                    kernel::portable::dense_activation(d.activation, y);
+                    if d.activation != Activation::Linear {
+                        kernel::portable::dense_activation(d.activation, y);
+                    }
                 }
             }
             x = y;
