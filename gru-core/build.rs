@@ -65,6 +65,12 @@ fn main() {
     println!("cargo::rustc-check-cfg=cfg(gru_kernel, values(any()))");
     println!("cargo::rustc-check-cfg=cfg(gru_active, values(any()))");
     println!("cargo::rustc-check-cfg=cfg(gru_cpu, values(any()))");
+    // The float loops need the registers of an FPU, which the hard-float ABI promises.
+    println!("cargo::rustc-check-cfg=cfg(gru_fpu)");
+    let hard_float = build.is("thumb") && build.target.ends_with("-none-eabihf");
+    if hard_float && forced.as_deref() != Some("portable") {
+        println!("cargo::rustc-cfg=gru_fpu");
+    }
     match forced {
         Some(name) if runs(&name) => active = name,
         Some(_) => println!("cargo::rustc-cfg=gru_kernel_absent"),

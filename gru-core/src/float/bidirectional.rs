@@ -24,6 +24,7 @@ pub enum Merge {
 /// Cannot stream: the backward direction starts at the last step. The state is that of the forward
 /// layer followed by that of the backward layer.
 #[derive(Debug, Clone, Copy, PartialEq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct BidirectionalF32<'a> {
     forward: GruF32<'a>,
     backward: GruF32<'a>,

@@ -8,6 +8,7 @@ use super::{
 
 /// A borrowed, immutable fully connected layer; one row of weights per output.
 #[derive(Debug, Clone, Copy, PartialEq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct DenseF32<'a> {
     input: usize,
     output: usize,

@@ -68,28 +68,28 @@ impl<'a> Gates<'a> {
     }
 
     /// The weights, `3·units·columns` values.
-    #[cfg(all(target_arch = "arm", target_os = "none", target_abi = "eabihf"))]
+    #[cfg(gru_fpu)]
     #[inline]
     pub(super) const fn weights(&self) -> &'a [f32] {
         self.weights
     }
 
     /// The bias, `3·units` values or none.
-    #[cfg(all(target_arch = "arm", target_os = "none", target_abi = "eabihf"))]
+    #[cfg(gru_fpu)]
     #[inline]
     pub(super) const fn bias(&self) -> &'a [f32] {
         self.bias
     }
 
     /// Number of units.
-    #[cfg(all(target_arch = "arm", target_os = "none", target_abi = "eabihf"))]
+    #[cfg(gru_fpu)]
     #[inline]
     pub(super) const fn units(&self) -> usize {
         self.units
     }
 
     /// Number of columns.
-    #[cfg(all(target_arch = "arm", target_os = "none", target_abi = "eabihf"))]
+    #[cfg(gru_fpu)]
     #[inline]
     pub(super) const fn columns(&self) -> usize {
         self.columns
@@ -103,14 +103,14 @@ impl<'a> Gates<'a> {
 /// Needs `unit + 2 ≤ units`, and `x.len()` columns; does nothing otherwise.
 #[inline]
 pub(super) fn dot_gates(m: &Gates<'_>, unit: usize, x: &[f32], acc: &mut [f32; 6]) {
-    #[cfg(all(target_arch = "arm", target_os = "none", target_abi = "eabihf"))]
+    #[cfg(gru_fpu)]
     super::fpu::dot_gates(m, unit, x, acc);
-    #[cfg(not(all(target_arch = "arm", target_os = "none", target_abi = "eabihf")))]
+    #[cfg(not(gru_fpu))]
     dot_gates_portable(m, unit, x, acc);
 }
 
 /// The definition of [`dot_gates`].
-#[cfg(not(all(target_arch = "arm", target_os = "none", target_abi = "eabihf")))]
+#[cfg(not(gru_fpu))]
 fn dot_gates_portable(m: &Gates<'_>, unit: usize, x: &[f32], acc: &mut [f32; 6]) {
     let columns = m.columns;
     let (sums, _) = acc.as_chunks_mut::<2>();
@@ -130,14 +130,14 @@ fn dot_gates_portable(m: &Gates<'_>, unit: usize, x: &[f32], acc: &mut [f32; 6])
 /// Two rows of `x.len()` columns: `acc[k] + Σ_j rows_k[j]·x[j]`, as two calls of [`dot`].
 #[inline]
 pub(super) fn dot_pair(rows: &[f32], x: &[f32], acc: [f32; 2]) -> [f32; 2] {
-    #[cfg(all(target_arch = "arm", target_os = "none", target_abi = "eabihf"))]
+    #[cfg(gru_fpu)]
     return super::fpu::dot_pair(rows, x, acc).unwrap_or(acc);
-    #[cfg(not(all(target_arch = "arm", target_os = "none", target_abi = "eabihf")))]
+    #[cfg(not(gru_fpu))]
     dot_pair_portable(rows, x, acc)
 }
 
 /// The definition of [`dot_pair`].
-#[cfg(not(all(target_arch = "arm", target_os = "none", target_abi = "eabihf")))]
+#[cfg(not(gru_fpu))]
 #[inline]
 fn dot_pair_portable(rows: &[f32], x: &[f32], acc: [f32; 2]) -> [f32; 2] {
     let [a, b] = acc;

@@ -35,6 +35,7 @@ pub enum Reset {
 
 /// Weights of a GRU layer, row-major, rows in the order r, z, n.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct GruWeights<'a> {
     /// Input weights `3H×I`.
     pub w: &'a [f32],
@@ -70,6 +71,7 @@ pub enum OutputOrder {
 
 /// How to run a layer over a window; the default is a window without a mask, as Keras does it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Window<'m> {
     /// One entry per time step; a step whose entry is `false` does not touch the state.
     pub mask: Option<&'m [bool]>,
@@ -83,6 +85,7 @@ pub struct Window<'m> {
 ///
 /// [`new`](Self::new) gives Keras' defaults; the `with_…` functions change one option each.
 #[derive(Debug, Clone, Copy, PartialEq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct GruF32<'a> {
     input: usize,
     units: usize,

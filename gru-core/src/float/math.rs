@@ -1,8 +1,7 @@
 //! Elementary functions in f32.
 //!
 //! `tanh` and `sigmoid` of the step are built here from one exponential, without table or
-//! branch; only additions, multiplications, divisions and integer
-//! operations occur, so their bits are the same on every core. The rest comes from `libm`.
+//! branch; only additions, multiplications, divisions and integer operations occur, so their bits are the same on every core. The rest comes from `libm`.
 //!
 //! Largest errors against f64, over all finite f32 (the test `errors_are_as_written` samples them;
 //! its ignored sibling visits every value):
@@ -11,6 +10,12 @@
 //! |---|---|---|
 //! | [`tanh`] | 1.7e-7 | 2.9 |
 //! | [`sigmoid`] | 9.0e-8 | 2.5 for x ≥ −86; below, less than 2e-38 absolute |
+//!
+//! The alternatives, for one value alone on a Cortex-M4 (estimated cycles, rustc 1.95, opt-level 3;
+//! errors on ±12): here 141 (sigmoid) and 144 (tanh), about 70 each in the step, which takes four
+//! and two values at once; `libm` 0.2.16 133 and 165, errors 6.0e-8 and 8.2e-8; `micromath` 2.1.0
+//! 167 and 171, errors 5.3e-4 and 1.1e-3. As micromath is neither faster nor as accurate, there is
+//! no feature for it.
 
 /// `2^23 + 2^22`: adding it to a small number leaves the nearest integer in the low bits.
 const ROUND: f32 = 12_582_912.0;

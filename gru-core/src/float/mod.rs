@@ -34,7 +34,7 @@ mod activation;
 mod bidirectional;
 mod dense;
 pub mod dot;
-#[cfg(all(target_arch = "arm", target_os = "none", target_abi = "eabihf"))]
+#[cfg(gru_fpu)]
 mod fpu;
 mod gru;
 mod math;

@@ -8,6 +8,7 @@ use super::{
 
 /// One layer of a [`ModelF32`].
 #[derive(Debug, Clone, Copy, PartialEq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[non_exhaustive]
 pub enum LayerF32<'a> {
     /// A GRU.
@@ -79,6 +80,7 @@ impl LayerF32<'_> {
 /// A layer that gives only its last output ends the sequence: layers behind it are applied once
 /// per window. While streaming they are applied at every step, as if the window ended there.
 #[derive(Debug, Clone, Copy, PartialEq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct ModelF32<'a> {
     layers: &'a [LayerF32<'a>],
     input: usize,
