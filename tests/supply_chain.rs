@@ -64,9 +64,13 @@ fn control_unknown_licences_are_found() {
         {"name": "a", "source": SOURCE, "license": "GPL-3.0-only"},
         {"name": "b", "source": SOURCE, "license": null},
         {"name": "c", "source": SOURCE, "license": "MIT"},
+        // An exception is for one package and one licence.
+        {"name": "d", "source": SOURCE, "license": "MPL-2.0"},
+        {"name": "colored", "source": SOURCE, "license": "GPL-3.0-only"},
+        {"name": "colored", "source": SOURCE, "license": "MPL-2.0"},
     ]});
     let (refused, all) = refused_licences(&planted);
-    assert_eq!((refused.len(), all), (2, 3));
+    assert_eq!((refused.len(), all), (4, 6));
 }
 
 #[test]
