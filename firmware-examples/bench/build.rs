@@ -43,7 +43,8 @@ fn workload(name: &str) -> Option<Workload> {
 /// Flash and RAM of QEMU's board, the core's kernel and the layout that it eats.
 fn core(name: &str) -> Option<(u32, u32, &'static str, Layout)> {
     Some(match name {
-        "m0plus" | "m3" => (0, 0x2000_0000, "quad", Layout::Quad),
+        "m0plus" => (0, 0x2000_0000, "quad", Layout::Quad),
+        "m3" => (0, 0x2000_0000, "quad_mla", Layout::Quad),
         "m4" | "m7" => (0, 0x2000_0000, "dsp", Layout::Pair),
         "m33" => (0x1000_0000, 0x3800_0000, "dsp", Layout::Pair),
         "m55" => (0x1000_0000, 0x3000_0000, "mve", Layout::Vector),

@@ -65,6 +65,14 @@
 	COLUMN8
 	COLUMN8
 	COLUMN8
+	COLUMN8
+	COLUMN8
+	COLUMN8
+	COLUMN8
+	COLUMN8
+	COLUMN8
+	COLUMN8
+	COLUMN8
 	ldr	lr, [sp, #4]
 	cmp	r1, lr
 	bne	.Lloop8
@@ -87,6 +95,10 @@
 	bx	r12
 	.thumb_func
 .Lloop4:
+	PAIR4
+	PAIR4
+	PAIR4
+	PAIR4
 	PAIR4
 	PAIR4
 	PAIR4
@@ -258,14 +270,14 @@ gru_quad_gru:
 	ldr	r7, [sp, #F_HEND]
 	@ Entries into the loops; r6, r7 hold the numbers of pairs of columns.
 	lsl	r0, r6, #1
-	ENTRY	r2, r3, r0, .Lloop8, 68, 7
+	ENTRY	r2, r3, r0, .Lloop8, 68, 15
 	str	r2, [sp, #F_X8]
-	ENTRY	r2, r3, r6, .Lloop4, 72, 3
+	ENTRY	r2, r3, r6, .Lloop4, 72, 7
 	str	r2, [sp, #F_X4]
 	lsl	r0, r7, #1
-	ENTRY	r2, r3, r0, .Lloop8, 68, 7
+	ENTRY	r2, r3, r0, .Lloop8, 68, 15
 	str	r2, [sp, #F_H8]
-	ENTRY	r2, r3, r7, .Lloop4, 72, 3
+	ENTRY	r2, r3, r7, .Lloop4, 72, 7
 	str	r2, [sp, #F_H4]
 	@ Ends of x and h; the sums over both run to whole double words, padded with zeros.
 	ldr	r0, [sp, #F_X]
@@ -393,7 +405,7 @@ gru_quad_dense:
 	mov	r12, sp
 	stm	r12, {r2-r7}
 	@ r6 = pairs of columns.
-	ENTRY	r2, r12, r6, .Lloop4, 72, 3
+	ENTRY	r2, r12, r6, .Lloop4, 72, 7
 	str	r2, [sp, #D_ENTRY]
 	mov	r0, r3
 	add	r1, r0, r6, lsl #2
