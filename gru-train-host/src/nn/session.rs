@@ -3,7 +3,7 @@
 //! A batch is cut into chunks by a rule that knows only its size. Whichever thread takes a chunk
 //! computes the same numbers, and the chunks' gradients are added in their order.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError, RwLock};
 
 use super::data::Sequences;
@@ -39,6 +39,10 @@ struct Shared<'s, E: Real> {
     work: Mutex<(Work<E>, Scratch)>,
     next: AtomicUsize,
     state: Mutex<Progress>,
+    /// Copies of `state` to look at without the lock: a batch may take less time than a thread
+    /// needs to wake up, so threads look for a while before they sleep.
+    round: AtomicU64,
+    finished: AtomicUsize,
     wake: Condvar,
     done: Condvar,
     change: Option<&'s Change<'s>>,
@@ -111,6 +115,8 @@ impl Setup<'_> {
             work: Mutex::new((network.work(), Scratch::default())),
             next: AtomicUsize::new(0),
             state: Mutex::default(),
+            round: AtomicU64::new(0),
+            finished: AtomicUsize::new(0),
             wake: Condvar::new(),
             done: Condvar::new(),
             change: self.change,
@@ -179,10 +185,21 @@ fn chunks_of(rows: usize) -> usize {
     even.clamp(1, MAX_CHUNKS.min(rows.max(1)))
 }
 
+/// Waits some ten microseconds for `ready` without sleeping. Only a hint: the truth is in `state`.
+fn look_for(ready: impl Fn() -> bool) {
+    for _ in 0..1500 {
+        if ready() {
+            return;
+        }
+        std::hint::spin_loop();
+    }
+}
+
 fn worker<E: Real>(shared: &Shared<'_, E>) {
     let mut memory = (shared.network.work(), Scratch::default());
     let mut seen = 0;
     loop {
+        look_for(|| shared.round.load(Ordering::Relaxed) != seen);
         {
             let mut state = lock(&shared.state);
             while state.round == seen && !state.quit {
@@ -223,7 +240,10 @@ fn take_chunks<E: Real>(shared: &Shared<'_, E>, memory: &mut (Work<E>, Scratch))
     }
     drop((task, packs));
     if finished > 0 {
-        lock(&shared.state).finished += finished;
+        let mut state = lock(&shared.state);
+        state.finished += finished;
+        shared.finished.store(state.finished, Ordering::Relaxed);
+        drop(state);
         shared.done.notify_one();
     }
 }
@@ -458,9 +478,12 @@ impl<E: Real> Session<'_, E> {
             let mut state = lock(&shared.state);
             state.round += 1;
             state.finished = 0;
+            shared.round.store(state.round, Ordering::Relaxed);
+            shared.finished.store(0, Ordering::Relaxed);
         }
         shared.wake.notify_all();
         take_chunks(shared, &mut lock(&shared.work));
+        look_for(|| shared.finished.load(Ordering::Relaxed) >= chunks);
         let mut state = lock(&shared.state);
         while state.finished < chunks {
             state = shared

@@ -309,3 +309,15 @@ fn quantization_aware_training_survives_rounding_to_four_bits() {
     );
     assert!(round(&aware.model) < round(&plain.model));
 }
+
+#[test]
+fn the_recipes_of_the_repository_are_sound() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("recipes");
+    let mut count = 0;
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        read_config(&path).unwrap_or_else(|e| panic!("{e}"));
+        count += 1;
+    }
+    assert!(count >= 2);
+}
