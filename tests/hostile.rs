@@ -2,7 +2,7 @@
 
 use gru_core::writer::{Aligned, host_state};
 use gru_core::{LoadError, Model};
-use gru_train_host::reliability::blobs::references;
+use gru_train_host::reliability::blobs::{references, reseal};
 use gru_train_host::reliability::hostile::{
     bit_flips, dimension_grid, exercise, lengths, load, random_damage, resealed, versions,
 };
@@ -82,6 +82,29 @@ fn resealed_mutations_end_in_a_typed_error_or_a_sound_run() {
 fn resealed_mutations_ten_million() {
     let verdicts = resealed(&blobs(), 10_000_000, 1000, 4);
     assert_eq!((verdicts.panics, verdicts.wrong), (0, 0));
+}
+
+#[test]
+fn the_fuzz_corpus_ends_in_order() {
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus/load_step");
+    let (mut files, mut accepted) = (0, 0);
+    for entry in std::fs::read_dir(folder).expect("corpus") {
+        let path = entry.expect("entry").path();
+        let mut bytes = Aligned::new(&std::fs::read(&path).expect("file"));
+        for sealed in [false, true] {
+            if sealed {
+                reseal(&mut bytes);
+            }
+            let end = exercise(&bytes, 100);
+            assert!(end.is_ok(), "{}: {end:?}", path.display());
+            accepted += u64::from(end != Ok(None));
+        }
+        files += 1;
+    }
+    assert!(
+        files > 100 && accepted > 50,
+        "{files} files, {accepted} accepted"
+    );
 }
 
 #[test]
