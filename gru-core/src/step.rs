@@ -238,8 +238,14 @@ impl Model<'_> {
             }
             x = y;
         }
-        let y = x.get(..self.outputs()).unwrap_or(x);
-        let averaged = read_out(self.readout, steps, held, split.readout, y);
+        let averaged = match self.readout {
+            // The outputs are where they belong.
+            Readout::Last => 0,
+            readout => {
+                let y = x.get(..self.outputs()).unwrap_or(x);
+                read_out(readout, steps, held, split.readout, y)
+            }
+        };
         state.averaged = state.averaged.wrapping_add(averaged);
         // Stops instead of wrapping: a stream that is ready stays ready, also after 2^32 steps.
         state.steps = state.steps.saturating_add(1);
