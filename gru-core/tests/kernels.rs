@@ -159,7 +159,7 @@ macro_rules! kernel_suite {
             }
 
             #[test]
-            #[ignore = "a minute: run in release with --ignored"]
+            #[ignore = "minutes: run in release with --ignored"]
             fn a_million_random_cases() {
                 random_cases::<$kernel>(6, 1_000_000);
             }
