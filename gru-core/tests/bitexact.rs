@@ -42,8 +42,8 @@ fn models() -> Vec<QuantModel> {
                 recurrent_activation: recurrent,
                 exponent: exponent(activation),
                 recurrent_exponent: exponent(recurrent),
-                reset_after: case % 2 == 0,
-                clip: if case % 3 == 0 { 9000 } else { 32767 },
+                reset_after: case.is_multiple_of(2),
+                clip: if case.is_multiple_of(3) { 9000 } else { 32767 },
                 nh_shift: (case % 5) as u8,
                 initial_state: case % 4 == 1,
                 ..GruHeader::new(6)

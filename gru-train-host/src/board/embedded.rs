@@ -128,7 +128,7 @@ pub(super) fn run(job: &Job<'_>) -> Result<Outcome, BoardError> {
             cpu.step();
         }
         host.instructions += 1;
-        if host.instructions % CLOCK_INTERVAL == 0 {
+        if host.instructions.is_multiple_of(CLOCK_INTERVAL) {
             if cpu.is_locked_up() {
                 outcome.complaints = format!("the processor locked up at pc {pc:#010x}");
                 break -1;
