@@ -50,6 +50,12 @@ impl FeatureParams {
         }
     }
 
+    /// Whether 16-bit counts need neither saturation nor the shift before the multiplication: the
+    /// difference from the offset is at most 65535 then.
+    pub(crate) fn is_narrow(&self) -> bool {
+        self.pre_shift == 0 && self.offset == self.offset as i16 as i32
+    }
+
     /// Only the counts per unit of a feature's 12 bytes.
     #[inline]
     pub(crate) fn counts_per_unit(bytes: &[u8; FEATURE_PARAMS]) -> f32 {
@@ -147,12 +153,24 @@ impl Limits {
 pub trait Sample: Copy {
     /// The value in raw counts; `counts_per_unit` converts from physical units where needed.
     fn counts(self, counts_per_unit: f32) -> Option<i32>;
+
+    /// The values themselves where they are 16-bit counts: a shorter way leads through the step.
+    #[inline]
+    fn as_counts(values: &[Self]) -> Option<&[i16]> {
+        let _ = values;
+        None
+    }
 }
 
 impl Sample for i16 {
     #[inline]
     fn counts(self, _: f32) -> Option<i32> {
         Some(self as i32)
+    }
+
+    #[inline]
+    fn as_counts(values: &[Self]) -> Option<&[i16]> {
+        Some(values)
     }
 }
 

@@ -357,6 +357,7 @@ impl<'a> Model<'a> {
             layers,
             parts: Parts::default(),
             streaming: false,
+            narrow: false,
         };
         Ok(model.finish())
     }

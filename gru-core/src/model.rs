@@ -1,7 +1,10 @@
 //! The checked view of an artifact: borrowed, immutable, shared by any number of streams.
 
 use crate::activation::Activation;
-use crate::artifact::{DenseHeader, GapPolicy, GruHeader, MAX_LAYERS, Readout, SelfTest};
+use crate::artifact::{
+    DenseHeader, FEATURE_PARAMS, GapPolicy, GruHeader, MAX_LAYERS, Readout, SelfTest,
+};
+use crate::input::FeatureParams;
 use crate::layout::{Layout, align4};
 use heapless::Vec;
 
@@ -28,6 +31,8 @@ pub struct Model<'a> {
     /// out once, because every step asks for both.
     pub(crate) parts: Parts,
     pub(crate) streaming: bool,
+    /// Whether 16-bit counts take the short way: every feature is narrow, none has limits.
+    pub(crate) narrow: bool,
 }
 
 /// One layer.
@@ -200,7 +205,7 @@ impl<'a> Model<'a> {
 
     /// Input features `I`: the length of a sample.
     pub fn features(&self) -> usize {
-        self.features.len() / crate::artifact::FEATURE_PARAMS
+        self.features.len() / FEATURE_PARAMS
     }
 
     /// Outputs `O` of the last layer.
@@ -293,6 +298,8 @@ impl<'a> Model<'a> {
         self.parts = self.measure();
         let backwards = |l: &Layer<'_>| matches!(l, Layer::Gru(g) if g.go_backwards);
         self.streaming = !self.layers.iter().any(backwards);
+        let mut params = self.features.as_chunks::<FEATURE_PARAMS>().0.iter();
+        self.narrow = self.limits.is_empty() && params.all(|p| FeatureParams::read(p).is_narrow());
         self
     }
 

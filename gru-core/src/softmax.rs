@@ -49,6 +49,12 @@ pub fn softmax_q15(logits: impl IntoIterator<Item = i16>, frac: u8, out: &mut [u
     normalize((largest + 32768) as u32, (frac & 15) as u32, present);
 }
 
+/// [`softmax_q15`] of logits that stand in memory: one copy of it for all callers.
+#[inline(never)]
+pub(crate) fn softmax_of(logits: &[i16], frac: u8, out: &mut [u16]) {
+    softmax_q15(logits.iter().copied(), frac, out);
+}
+
 /// The part that does not depend on where the logits come from.
 #[inline(never)]
 fn normalize(largest: u32, frac: u32, out: &mut [u16]) {

@@ -242,12 +242,11 @@ impl StateRef {
 
     pub(crate) fn split(&mut self, parts: Parts) -> Split<'_> {
         let (input, rest) = cut(&mut self.words, parts.input);
-        let (scratch, rest) = cut(rest, parts.scratch);
+        let (_, rest) = cut(rest, parts.scratch);
         let (layers, rest) = cut(rest, parts.layers);
         let (readout, _) = cut(rest, parts.readout);
         Split {
             input,
-            scratch,
             layers,
             readout,
         }
@@ -344,7 +343,6 @@ fn crc_of(bytes: &[u8]) -> u32 {
 /// The parts of a state's buffer.
 pub(crate) struct Split<'s> {
     pub(crate) input: &'s mut [i16],
-    pub(crate) scratch: &'s mut [i16],
     pub(crate) layers: &'s mut [i16],
     pub(crate) readout: &'s mut [i16],
 }

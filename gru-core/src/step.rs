@@ -17,8 +17,8 @@ use crate::input::{FeatureParams, Limits, Sample};
 use crate::kernel::{self, Kernel};
 use crate::layout::align4;
 use crate::model::{Layer, Model};
-use crate::softmax::softmax_q15;
-use crate::state::{Digest, StateError, StateRef, cut};
+use crate::softmax::{softmax_of, softmax_q15};
+use crate::state::{Digest, StateBuf, StateError, StateRef};
 
 /// The outputs of one step, borrowed from the state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -81,9 +81,15 @@ impl<'s> Output<'s> {
     /// The probabilities of the outputs in Q15: see [`softmax_q15`].
     pub fn probabilities(&self, out: &mut [u16]) {
         match self.values {
-            Values::Latest(v) => softmax_q15(v.iter().copied(), self.frac, out),
-            Values::Mean(..) => softmax_q15(self.values(), self.frac, out),
+            Values::Latest(v) => softmax_of(v, self.frac, out),
+            Values::Mean(..) => self.mean_probabilities(out),
         }
+    }
+
+    /// Apart, because of its divisions.
+    #[inline(never)]
+    fn mean_probabilities(&self, out: &mut [u16]) {
+        softmax_q15(self.values(), self.frac, out);
     }
 
     /// The index of the largest output, the first of equals.
@@ -148,10 +154,21 @@ impl Model<'_> {
     }
 
     /// Writes the conditioned sample to the state's input; says whether the step is to be done.
-    // A call of its own saves registers on small cores and costs time on the others.
-    #[cfg_attr(not(gru_dsp), inline(never))]
-    #[cfg_attr(gru_dsp, inline(always))]
+    #[inline(always)]
     fn condition<S: Sample>(&self, state: &mut StateRef, sample: &[S]) -> bool {
+        if self.narrow
+            && let Some(raw) = S::as_counts(sample)
+        {
+            // Every 16-bit count is valid.
+            kernel::Active::condition_narrow(self.features, raw, &mut state.words);
+            return true;
+        }
+        self.condition_any(state, sample)
+    }
+
+    /// Any kind of sample and of conditioning: a call of its own, it saves registers.
+    #[inline(never)]
+    fn condition_any<S: Sample>(&self, state: &mut StateRef, sample: &[S]) -> bool {
         if self.gap == GapPolicy::Skip {
             let invalid = self.count_invalid(sample);
             if invalid != 0 {
@@ -213,43 +230,56 @@ impl Model<'_> {
     #[inline(never)]
     fn advance(&self, state: &mut StateRef) {
         let parts = self.parts();
-        let (steps, held) = (state.steps, state.averaged);
-        let mut saturated = 0u32;
-        let split = state.split(parts);
-        let mut x: &[i16] = split.input;
-        let mut rest = split.layers;
+        let StateBuf {
+            steps,
+            averaged,
+            counters,
+            words,
+            ..
+        } = state;
+        // A state that belongs to this model is as long as all its parts.
+        let Some((input, words)) = words.split_at_mut_checked(parts.input) else {
+            return;
+        };
+        let Some((scratch, mut rest)) = words.split_at_mut_checked(parts.scratch) else {
+            return;
+        };
+        let mut x: &[i16] = input;
         for layer in &self.layers {
             let padded = align4(layer.units());
-            let (y, others) = cut(core::mem::take(&mut rest), padded);
+            let Some((y, others)) = core::mem::take(&mut rest).split_at_mut_checked(padded) else {
+                return;
+            };
             rest = others;
             match layer {
                 Layer::Gru(g) => {
-                    let (out, scratch) = cut(split.scratch, padded);
-                    saturated = saturated.saturating_add(kernel::gru(g, x, y, out, scratch));
+                    let Some((out, more)) = scratch.split_at_mut_checked(padded) else {
+                        return;
+                    };
+                    let saturated = kernel::gru(g, x, y, out, more);
+                    if saturated != 0 {
+                        counters.saturated = counters.saturated.saturating_add(saturated);
+                    }
                     kernel::Active::store(out, y);
                 }
                 Layer::Dense(d) => {
                     kernel::dense(d, x, y);
-                    let y = y.get_mut(..d.units()).unwrap_or_default();
                     if d.activation != Activation::Linear {
+                        let y = y.get_mut(..d.units()).unwrap_or_default();
                         kernel::portable::dense_activation(d.activation, y);
                     }
                 }
             }
             x = y;
         }
-        let averaged = match self.readout {
-            // The outputs are where they belong.
-            Readout::Last => 0,
-            readout => {
-                let y = x.get(..self.outputs()).unwrap_or(x);
-                read_out(readout, steps, held, split.readout, y)
-            }
-        };
-        state.averaged = state.averaged.wrapping_add(averaged);
+        if self.readout != Readout::Last {
+            let y = x.get(..self.outputs()).unwrap_or(x);
+            // What is left of the words are the read-out's sums.
+            let sums = rest.get_mut(..parts.readout).unwrap_or_default();
+            *averaged = averaged.wrapping_add(read_out(self.readout, *steps, *averaged, sums, y));
+        }
         // Stops instead of wrapping: a stream that is ready stays ready, also after 2^32 steps.
-        state.steps = state.steps.saturating_add(1);
-        state.counters.saturated = state.counters.saturated.saturating_add(saturated);
+        *steps = steps.saturating_add(1);
     }
 
     /// The outputs of the read-out as the state has them.

@@ -57,6 +57,12 @@ impl Kernel for Dsp {
 
     #[cfg(gru_dsp)]
     #[inline]
+    fn condition_narrow(params: &[u8], raw: &[i16], x: &mut [i16]) {
+        shim::condition_narrow(params, raw, x);
+    }
+
+    #[cfg(gru_dsp)]
+    #[inline]
     fn store(new: &[i16], h: &mut [i16]) {
         shim::copy(new, h);
     }
@@ -186,7 +192,7 @@ impl DenseFrame {
     reason = "stable Rust has no other way to the DSP instructions"
 )]
 mod shim {
-    use super::{CHAIN, DenseFrame, GruFrame};
+    use super::{CHAIN, DenseFrame, FEATURE_PARAMS, GruFrame};
     use crate::input::FeatureParams;
     use core::arch::{asm, naked_asm};
 
@@ -550,6 +556,45 @@ mod shim {
             );
         }
         y as i16
+    }
+
+    /// [`condition`] of 16-bit counts, where it cannot saturate before its end.
+    #[inline(always)]
+    pub(super) fn condition_narrow(params: &[u8], raw: &[i16], x: &mut [i16]) {
+        let n = raw.len().min(x.len());
+        if n == 0 || params.len() < FEATURE_PARAMS * n {
+            return;
+        }
+        // SAFETY: there are n >= 1 values at each pointer, with 12 bytes of parameters each; single
+        // loads of words need no alignment.
+        unsafe {
+            asm!(
+                "2: ldr {m}, [{p}, #8]",
+                "ldrsh {v}, [{raw}], #2",
+                "ldr {o}, [{p}], #12",
+                "lsr {shift}, {m}, #16",
+                "uxth {m}, {m}",
+                "sub {v}, {v}, {o}",
+                "lsl {o}, {one}, {shift}",
+                "mul {v}, {v}, {m}",
+                "subs {n}, {n}, #1",
+                "add {v}, {v}, {o}, lsr #1",
+                "asr {v}, {v}, {shift}",
+                "ssat {v}, #16, {v}",
+                "strh {v}, [{x}], #2",
+                "bne 2b",
+                p = inout(reg) params.as_ptr() => _,
+                raw = inout(reg) raw.as_ptr() => _,
+                x = inout(reg) x.as_mut_ptr() => _,
+                n = inout(reg) n => _,
+                one = in(reg) 1,
+                m = out(reg) _,
+                v = out(reg) _,
+                o = out(reg) _,
+                shift = out(reg) _,
+                options(nostack),
+            );
+        }
     }
 
     /// Copies `from` to `to`, as much as both have.

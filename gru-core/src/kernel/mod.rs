@@ -41,6 +41,19 @@ pub trait Kernel {
         FeatureParams::read(params).condition(raw)
     }
 
+    /// Conditions 16-bit counts; every feature is narrow
+    /// (its offset has 16 bits and it has no shift before the multiplication).
+    #[inline]
+    fn condition_narrow(params: &[u8], raw: &[i16], x: &mut [i16]) {
+        for ((x, &raw), p) in x
+            .iter_mut()
+            .zip(raw)
+            .zip(params.as_chunks::<FEATURE_PARAMS>().0)
+        {
+            *x = FeatureParams::read(p).condition(raw as i32);
+        }
+    }
+
     /// Makes the new hidden state the current one; both have the padded number of units.
     #[inline]
     fn store(new: &[i16], h: &mut [i16]) {
@@ -93,8 +106,10 @@ pub(crate) fn gru(
         portable::gru_any(layer, x, h, out, scratch)
     };
     // Zeros follow the units, not what an earlier layer left there.
-    for pad in out.iter_mut().skip(layer.units()) {
-        *pad = 0;
+    if layer.units() % 4 != 0 {
+        for pad in out.iter_mut().skip(layer.units()) {
+            *pad = 0;
+        }
     }
     saturated
 }

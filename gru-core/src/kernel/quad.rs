@@ -16,6 +16,8 @@ use super::portable::{self, Portable};
 #[cfg(target_arch = "arm")]
 use crate::activation::TANH_TABLE;
 #[cfg(target_arch = "arm")]
+use crate::artifact::FEATURE_PARAMS;
+#[cfg(target_arch = "arm")]
 use crate::layout::{Layout, align4};
 #[cfg(target_arch = "arm")]
 use crate::model::{DenseLayer, GruLayer};
@@ -70,6 +72,14 @@ mod shim {
         pub(super) fn gru_quad_dense(args: &DenseArgs);
         /// Copies `count` times eight bytes. Both pointers are multiples of four.
         pub(super) fn gru_quad_copy(from: *const i16, to: *mut i16, count: usize);
+        /// Reads `count >= 1` times twelve bytes from a multiple of four and as many values of
+        /// `raw`; writes as many to `x`.
+        pub(super) fn gru_quad_condition_narrow(
+            params: *const u8,
+            raw: *const i16,
+            x: *mut i16,
+            count: usize,
+        );
         /// Reads twelve bytes from a multiple of four; the result's upper half is unspecified.
         #[cfg(not(gru_active = "quad_mla"))]
         pub(super) fn gru_quad_condition(params: *const u8, raw: i32) -> i32;
@@ -202,9 +212,22 @@ impl Kernel for Quad {
         }
     }
 
+    #[inline]
+    fn condition_narrow(params: &[u8], raw: &[i16], x: &mut [i16]) {
+        let n = raw.len().min(x.len());
+        if n == 0 || params.len() < FEATURE_PARAMS * n || !aligned(params) {
+            return Portable::condition_narrow(params, raw, x);
+        }
+        #[allow(unsafe_code, reason = "written in assembly")]
+        // SAFETY: lengths and the alignment have been checked above, and `x` is a unique borrow.
+        unsafe {
+            shim::gru_quad_condition_narrow(params.as_ptr(), raw.as_ptr(), x.as_mut_ptr(), n)
+        }
+    }
+
     #[cfg(not(gru_active = "quad_mla"))]
     #[inline]
-    fn condition(params: &[u8; crate::artifact::FEATURE_PARAMS], raw: i32) -> i16 {
+    fn condition(params: &[u8; FEATURE_PARAMS], raw: i32) -> i16 {
         if !aligned(params) {
             return Portable::condition(params, raw);
         }

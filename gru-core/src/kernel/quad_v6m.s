@@ -702,6 +702,43 @@ gru_quad_condition:
 	pop	{r4, pc}
 	.size	gru_quad_condition, . - gru_quad_condition
 
+	@ The same for r3 >= 1 counts of 16 bits at r1, whose features are narrow, to r2.
+	.section .text.gru_quad_condition_narrow, "ax", %progbits
+	.global	gru_quad_condition_narrow
+	.type	gru_quad_condition_narrow, %function
+	.p2align 2
+	.thumb_func
+gru_quad_condition_narrow:
+	push	{r4-r7, lr}
+	lsls	r7, r3, #1
+	adds	r7, r7, r2
+	mov	lr, r7
+	movs	r7, #1
+	lsls	r7, r7, #15
+	mov	r12, r7
+	lsls	r7, r7, #1
+	subs	r7, #1
+1:	ldm	r0!, {r3, r4, r5}
+	ldrh	r6, [r1]
+	sxth	r6, r6
+	subs	r6, r6, r3
+	uxth	r4, r5
+	muls	r6, r4, r6
+	movs	r3, #0
+	lsrs	r5, r5, #16		@ leaves no carry: multipliers have 15 bits
+	asrs	r6, r5
+	adcs	r6, r3			@ rounds
+	add	r6, r12
+	CLAMP	r6, r3, r7
+	add	r6, r12
+	strh	r6, [r2]
+	adds	r1, #2
+	adds	r2, #2
+	cmp	r2, lr
+	bne	1b
+	pop	{r4-r7, pc}
+	.size	gru_quad_condition_narrow, . - gru_quad_condition_narrow
+
 	@ Copies r2 double words from r0 to r1.
 	.section .text.gru_quad_copy, "ax", %progbits
 	.global	gru_quad_copy

@@ -444,6 +444,33 @@ gru_quad_dense:
 
 @ ---- around the layers -----------------------------------------------------------------
 
+	@ Conditions r3 >= 1 counts of 16 bits at r1, whose features are narrow, to r2; r0 -> features:
+	@ offset (4), counts per unit (4), multiplier (2), shift (1), zero (1).
+	.section .text.gru_quad_condition_narrow, "ax", %progbits
+	.global	gru_quad_condition_narrow
+	.type	gru_quad_condition_narrow, %function
+	.p2align 2
+	.thumb_func
+gru_quad_condition_narrow:
+	push	{r4-r6, lr}
+	movs	r6, #1
+1:	ldr	r5, [r0, #8]
+	ldrsh	r4, [r1], #2
+	ldr	r12, [r0], #12
+	uxth	lr, r5
+	sub	r4, r4, r12
+	lsrs	r5, r5, #16
+	mul	r4, r4, lr
+	lsl	r12, r6, r5
+	subs	r3, #1
+	add	r4, r4, r12, lsr #1
+	asr	r4, r4, r5
+	ssat	r4, #16, r4
+	strh	r4, [r2], #2
+	bne	1b
+	pop	{r4-r6, pc}
+	.size	gru_quad_condition_narrow, . - gru_quad_condition_narrow
+
 	@ Copies r2 double words from r0 to r1.
 	.section .text.gru_quad_copy, "ax", %progbits
 	.global	gru_quad_copy
