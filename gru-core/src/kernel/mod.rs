@@ -106,7 +106,7 @@ pub(crate) fn gru(
         portable::gru_any(layer, x, h, out, scratch)
     };
     // Zeros follow the units, not what an earlier layer left there.
-    if layer.units() % 4 != 0 {
+    if !layer.units().is_multiple_of(4) {
         for pad in out.iter_mut().skip(layer.units()) {
             *pad = 0;
         }
