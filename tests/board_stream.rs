@@ -13,7 +13,13 @@ use gru_train_host::board::{
 
 const FEATURES: usize = 6;
 /// The layouts that devices take; `Layout::Lanes` is the host's own.
-const LAYOUTS: [Layout; 4] = [Layout::Rows, Layout::Pair, Layout::Quad, Layout::Vector];
+const LAYOUTS: [Layout; 5] = [
+    Layout::Rows,
+    Layout::Pair,
+    Layout::Quad,
+    Layout::Vector,
+    Layout::Winograd,
+];
 
 fn artifact(layout: Layout) -> Aligned {
     let model = random::model(7, FEATURES, &[32], 5);

@@ -19,7 +19,8 @@ fn core(name: &str) -> Option<([u32; 4], Layout)> {
     let mps2 = [0, 4096, 0x2000_0000, 128];
     Some(match name {
         "microbit" => ([0, 256, 0x2000_0000, 16], Layout::Quad),
-        "m0plus" | "m3" => (mps2, Layout::Quad),
+        "m0plus" => (mps2, Layout::Quad),
+        "m3" => (mps2, Layout::Winograd),
         "m4" | "m7" => (mps2, Layout::Pair),
         "m33" => ([0x1000_0000, 4096, 0x3800_0000, 128], Layout::Pair),
         "m55" => ([0x1000_0000, 512, 0x3000_0000, 128], Layout::Vector),

@@ -44,7 +44,7 @@ fn workload(name: &str) -> Option<Workload> {
 fn core(name: &str) -> Option<(u32, u32, &'static str, Layout)> {
     Some(match name {
         "m0plus" => (0, 0x2000_0000, "quad", Layout::Quad),
-        "m3" => (0, 0x2000_0000, "quad_mla", Layout::Quad),
+        "m3" => (0, 0x2000_0000, "quad_mla", Layout::Winograd),
         "m4" | "m7" => (0, 0x2000_0000, "dsp", Layout::Pair),
         "m33" => (0x1000_0000, 0x3800_0000, "dsp", Layout::Pair),
         "m55" => (0x1000_0000, 0x3000_0000, "mve", Layout::Vector),

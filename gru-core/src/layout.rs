@@ -21,6 +21,26 @@ pub const ROW_PARAMS: usize = 8;
 /// The most units that one block holds.
 pub const MAX_GROUP: usize = if cfg!(feature = "std") { 8 } else { 4 };
 
+/// Bytes in front of the words of four rows in the layout [`Layout::Winograd`].
+pub(crate) const HEAD: usize = 16;
+
+/// What stands in front of the words of four rows: for the words as they are and shifted right by
+/// 8, 16 and 24 the negative sum, modulo 2^32, of the products of their pairs.
+pub(crate) fn winograd_head(words: &[u8]) -> [i32; 4] {
+    let mut head = [0i32; 4];
+    for pair in words.as_chunks::<8>().0 {
+        let [a0, a1, a2, a3, b0, b1, b2, b3] = *pair;
+        let mut a = i32::from_le_bytes([a0, a1, a2, a3]);
+        let mut b = i32::from_le_bytes([b0, b1, b2, b3]);
+        for sum in &mut head {
+            *sum = sum.wrapping_sub(a.wrapping_mul(b));
+            a >>= 8;
+            b >>= 8;
+        }
+    }
+    head
+}
+
 /// Rounds up to a multiple of four.
 pub const fn align4(n: usize) -> usize {
     (n + 3) & !3
@@ -39,6 +59,9 @@ pub enum Layout {
     /// Four units a block, eight columns of a row at once: cores with the vector extension (M55,
     /// M85).
     Vector,
+    /// Four units a block, the words of `Quad` gate after gate, in front of each gate's the sums of
+    /// the products of its pairs of columns: a core that shifts one operand of an addition (M3).
+    Winograd,
     /// Eight units a block, pairs of columns: the SIMD units of a host, which rearranges a model
     /// for long runs ([`crate::writer::relayed`]). Devices refuse it.
     #[cfg(feature = "std")]
@@ -48,14 +71,21 @@ pub enum Layout {
 impl Layout {
     /// All layouts.
     #[cfg(not(feature = "std"))]
-    pub const ALL: [Self; 4] = [Self::Rows, Self::Pair, Self::Quad, Self::Vector];
-    /// All layouts.
-    #[cfg(feature = "std")]
     pub const ALL: [Self; 5] = [
         Self::Rows,
         Self::Pair,
         Self::Quad,
         Self::Vector,
+        Self::Winograd,
+    ];
+    /// All layouts.
+    #[cfg(feature = "std")]
+    pub const ALL: [Self; 6] = [
+        Self::Rows,
+        Self::Pair,
+        Self::Quad,
+        Self::Vector,
+        Self::Winograd,
         Self::Lanes,
     ];
 
@@ -65,7 +95,7 @@ impl Layout {
         match self {
             Self::Rows => 1,
             Self::Pair => 2,
-            Self::Quad | Self::Vector => 4,
+            Self::Quad | Self::Vector | Self::Winograd => 4,
             #[cfg(feature = "std")]
             Self::Lanes => 8,
         }
@@ -88,10 +118,25 @@ impl Layout {
         n.div_ceil(g) * g
     }
 
+    /// Bytes in front of the weights of one gate's (or of a Dense layer's) group of rows.
+    #[inline]
+    pub const fn head_len(self) -> usize {
+        match self {
+            Self::Winograd => HEAD,
+            _ => 0,
+        }
+    }
+
+    /// Bytes of a group of rows over `n` columns.
+    #[inline]
+    pub const fn rows_len(self, n: usize) -> usize {
+        self.head_len() + self.group() * self.columns(n)
+    }
+
     /// Bytes of one part (input or recurrent) of a GRU block with `n` columns.
     #[inline]
     pub const fn gru_part_len(self, n: usize) -> usize {
-        GATES * self.group() * self.columns(n)
+        GATES * self.rows_len(n)
     }
 
     /// Bytes of the weights of a GRU block, padded to whole words.
@@ -115,7 +160,7 @@ impl Layout {
     /// Bytes of a Dense layer's weights, padded to whole words.
     #[inline]
     pub const fn dense_weights_len(self, input: usize, units: usize) -> usize {
-        align4(self.rows(units) * self.columns(input))
+        align4(units.div_ceil(self.group()) * self.rows_len(input))
     }
 
     /// Bytes of a Dense layer: weights, then parameters of every stored row.
@@ -142,6 +187,7 @@ impl Layout {
                 };
                 quad_place(word, unit)
             }
+            Self::Winograd => quad_place(gate * (columns + HEAD / 4) + HEAD / 4 + column, unit),
             // The rows of two units, eight columns each, then the next eight columns.
             Self::Vector => Place {
                 byte: unit / 2 * (2 * GATES * columns)
@@ -165,6 +211,9 @@ impl Layout {
             },
             Self::Pair => pair_place(row / 2 * (columns / 2) + column / 2, row & 1, column),
             Self::Quad => quad_place(row / 4 * columns + column, row & 3),
+            Self::Winograd => {
+                quad_place(row / 4 * (columns + HEAD / 4) + HEAD / 4 + column, row & 3)
+            }
             Self::Vector => Place {
                 byte: row / 4 * (4 * columns) + (column / 8 * 4 + (row & 3)) * 8 + column % 8,
                 biased: false,
@@ -237,7 +286,10 @@ mod tests {
                         }
                     }
                 }
-                assert_eq!(seen.len(), layout.gru_part_len(n));
+                assert_eq!(
+                    seen.len() + GATES * layout.head_len(),
+                    layout.gru_part_len(n)
+                );
                 assert_eq!(seen.last(), Some(&(layout.gru_part_len(n) - 1)));
                 for rows in 1..9 {
                     let seen: BTreeSet<usize> = (0..layout.rows(rows))

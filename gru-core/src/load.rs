@@ -10,7 +10,7 @@ use crate::artifact::{
     MAX_DIM, MAX_EXPONENT, MAX_LEN, MAX_NH_SHIFT, Readout, VERSION, frame_crc,
 };
 use crate::input::{FeatureParams, Limits};
-use crate::layout::{GATES, Layout, MAX_GROUP, UNIT_PARAMS, align4};
+use crate::layout::{GATES, HEAD, Layout, MAX_GROUP, UNIT_PARAMS, align4, winograd_head};
 use crate::model::{DenseLayer, GruLayer, Layer, Model, Parts};
 use heapless::Vec;
 
@@ -556,6 +556,22 @@ fn check_rows(
     Ok(())
 }
 
+/// Refuses sums in front of the weights that are not theirs.
+fn check_heads(layout: Layout, n: usize, weights: &[u8]) -> Result<(), LoadError> {
+    if layout != Layout::Winograd {
+        return Ok(());
+    }
+    for rows in weights.chunks_exact(layout.rows_len(n).max(1)) {
+        let (head, words) = rows.split_at_checked(HEAD).ok_or(LoadError::Header)?;
+        let wanted = winograd_head(words);
+        let stored = head.as_chunks().0.iter().map(|&b| i32::from_le_bytes(b));
+        if !stored.eq(wanted) {
+            return Err(LoadError::NotCanonical);
+        }
+    }
+    Ok(())
+}
+
 fn check_gru(
     layer: u8,
     layout: Layout,
@@ -574,6 +590,7 @@ fn check_gru(
         all_zero(pad)?;
         let here = (units - b * group).min(group);
         for (part, n) in [(w, input), (u, units)] {
+            check_heads(layout, n, part)?;
             let weight = |row: usize, column: usize| {
                 // Rows are numbered unit by unit so that padding units come last.
                 let place = layout.gru_weight(n, row % GATES, row / GATES, column);
@@ -607,7 +624,8 @@ fn check_dense(
     let (weights, params) = bytes
         .split_at_checked(weights_len)
         .ok_or(LoadError::Header)?;
-    let used = layout.rows(units) * layout.columns(input);
+    let used = units.div_ceil(layout.group()) * layout.rows_len(input);
+    check_heads(layout, input, weights)?;
     all_zero(weights.get(used..).unwrap_or(&[]))?;
     let weight = |row: usize, column: usize| {
         let place = layout.dense_weight(input, row, column);

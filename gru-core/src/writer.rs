@@ -6,7 +6,7 @@ use crate::artifact::{
 };
 use crate::input::{FeatureParams, Limits};
 use crate::kernel::portable::UnitParams;
-use crate::layout::{GATES, Layout, ROW_PARAMS, UNIT_PARAMS, align4};
+use crate::layout::{GATES, HEAD, Layout, ROW_PARAMS, UNIT_PARAMS, align4, winograd_head};
 use crate::model::{Layer, Model};
 use crate::state::{Digest, State, StateRef};
 use crate::{LoadError, StateError};
@@ -362,6 +362,7 @@ fn write_gru(
                 }
             }
         }
+        fill_heads(layout, input, units, &mut out[start..]);
         out.resize(start + layout.gru_weights_len(input, units), 0);
         for unit in first..first + group {
             let real = unit < units;
@@ -380,6 +381,25 @@ fn write_gru(
     out.extend(g.initial_state.iter().flat_map(|h| h.to_le_bytes()));
     out.resize(align4(out.len()), 0);
     Ok(())
+}
+
+/// Works out what stands in front of the weights of a block's parts.
+fn fill_heads(layout: Layout, input: usize, units: usize, weights: &mut [u8]) {
+    if layout != Layout::Winograd {
+        return;
+    }
+    let (w, u) = weights.split_at_mut(layout.gru_part_len(input));
+    for (part, n) in [(w, input), (u, units)] {
+        part.chunks_exact_mut(layout.rows_len(n))
+            .for_each(fill_head);
+    }
+}
+
+fn fill_head(rows: &mut [u8]) {
+    let (head, words) = rows.split_at_mut(HEAD);
+    for (place, sum) in head.chunks_exact_mut(4).zip(winograd_head(words)) {
+        place.copy_from_slice(&sum.to_le_bytes());
+    }
 }
 
 fn write_dense(
@@ -402,6 +422,10 @@ fn write_dense(
             let w = if real { d.w[row * input + column] } else { 0 };
             out[at + place.byte] = place.encode(w);
         }
+    }
+    if layout == Layout::Winograd {
+        let rows = out[at..].chunks_exact_mut(layout.rows_len(input));
+        rows.for_each(fill_head);
     }
     for row in 0..layout.rows(units) {
         out.extend(d.m.get(row).unwrap_or(&1).to_le_bytes());

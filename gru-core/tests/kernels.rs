@@ -190,10 +190,12 @@ macro_rules! portable_in {
 portable_in!(PortablePair, Layout::Pair);
 portable_in!(PortableQuad, Layout::Quad);
 portable_in!(PortableVector, Layout::Vector);
+portable_in!(PortableWinograd, Layout::Winograd);
 portable_in!(PortableLanes, Layout::Lanes);
 
 kernel_suite!(portable_pair, PortablePair);
 kernel_suite!(portable_quad, PortableQuad);
+kernel_suite!(portable_winograd, PortableWinograd);
 kernel_suite!(portable_vector, PortableVector);
 kernel_suite!(portable_lanes, PortableLanes);
 kernel_suite!(host, Host);

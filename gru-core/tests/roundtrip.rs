@@ -4,7 +4,7 @@
 
 use gru_core::activation::{Activation, sigmoid, tanh};
 use gru_core::artifact::{GapPolicy, GruHeader, Readout};
-use gru_core::layout::Layout;
+use gru_core::layout::{Layout, align4};
 use gru_core::random::{self, SplitMix};
 use gru_core::writer::{Aligned, QuantGru, QuantLayer, QuantModel, digest_of, host_state};
 use gru_core::writer::{read, write};
@@ -298,6 +298,24 @@ fn the_self_test_passes_and_notices_a_changed_digest() {
         loaded.self_test(&mut state),
         Err(StateError::SelfTest { .. })
     ));
+}
+
+#[test]
+fn sums_in_front_of_weights_that_are_not_theirs_are_refused() {
+    let model = random::model(14, 3, &[5], 2);
+    let bytes = write(&model, Layout::Winograd).unwrap();
+    let header = u32::from_le_bytes(bytes[16..20].try_into().unwrap()) as usize;
+    let first = align4(20 + header) + 3 * gru_core::artifact::FEATURE_PARAMS;
+    let dense = first + Layout::Winograd.gru_len(3, 5);
+    // The first gate's, the second part's, the Dense layer's.
+    let second = first + Layout::Winograd.gru_part_len(3);
+    for at in [first, first + 15, second, dense, dense + 7] {
+        let mut bytes = bytes.clone();
+        bytes[at] ^= 1;
+        gru_core::writer::fix_crc(&mut bytes);
+        let refused = Model::load(&Aligned::new(&bytes)).err();
+        assert_eq!(refused, Some(LoadError::NotCanonical), "byte {at}");
+    }
 }
 
 #[test]

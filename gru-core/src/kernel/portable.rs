@@ -13,7 +13,9 @@
 
 use super::Kernel;
 use crate::activation::{Activation, sigmoid, tanh};
-use crate::layout::{CANDIDATE, GATES, Layout, MAX_GROUP, RESET, ROW_PARAMS, UNIT_PARAMS, UPDATE};
+use crate::layout::{
+    CANDIDATE, GATES, HEAD, Layout, MAX_GROUP, RESET, ROW_PARAMS, UNIT_PARAMS, UPDATE,
+};
 use crate::model::{DenseLayer, GruLayer};
 use crate::quant::{requantize, requantize_dense, sat16};
 
@@ -139,6 +141,11 @@ fn accumulate(layout: Layout, part: &[u8], columns: usize, x: &[i16]) -> Accumul
                 }
             }
         }
+        Layout::Winograd => {
+            for (acc, rows) in acc.iter_mut().zip(part.chunks_exact(part.len() / GATES)) {
+                winograd_mac(acc, rows, x);
+            }
+        }
         Layout::Vector => {
             let pair_len = part.len() / 2;
             for (pair, rows) in part.chunks_exact(pair_len.max(1)).enumerate() {
@@ -189,6 +196,15 @@ fn quad_mac(acc: &mut [i32; MAX_GROUP], word: &[u8], x: i16) {
         mac(b, *wb ^ 0x80, x);
         mac(c, *wc ^ 0x80, x);
         mac(d, *wd, x);
+    }
+}
+
+/// Four rows as in [`quad_mac`], behind the sums that only the kernel for them needs.
+#[inline]
+fn winograd_mac(acc: &mut [i32; MAX_GROUP], rows: &[u8], x: &[i16]) {
+    let words = rows.get(HEAD..).unwrap_or_default();
+    for (word, &x) in words.as_chunks::<4>().0.iter().zip(x) {
+        quad_mac(acc, word, x);
     }
 }
 
@@ -381,7 +397,7 @@ pub(crate) fn dense_any(layer: &DenseLayer<'_>, x: &[i16], out: &mut [i16]) {
         return;
     };
     let group = layout.group();
-    let rows = weights.chunks_exact((group * layout.columns(input)).max(1));
+    let rows = weights.chunks_exact(layout.rows_len(input).max(1));
     // `by_ref` here and below: without it `zip` divides by the chunk's width, and the check of that division
     // stays in images that are optimized for size.
     let mut params = params.chunks_exact(group * ROW_PARAMS);
@@ -399,6 +415,7 @@ pub(crate) fn dense_any(layer: &DenseLayer<'_>, x: &[i16], out: &mut [i16]) {
                     quad_mac(&mut acc, word, x);
                 }
             }
+            Layout::Winograd => winograd_mac(&mut acc, rows, x),
             Layout::Vector => {
                 for (rows, x) in rows.chunks_exact(4 * 8).zip(x.chunks(8).by_ref()) {
                     for (acc, w) in acc.iter_mut().zip(rows.chunks_exact(8)) {

@@ -1,9 +1,10 @@
-//! The kernel for Cortex-M0, M0+ and M3: layout `Quad`, four rows of one column in a word.
+//! The kernels for Cortex-M0, M0+ and M3: four rows of one column in a word.
 //!
-//! Whole layers run in `quad_v6m.s` (kernel `quad`), whose head explains the arithmetic, or in
-//! `quad_v7m.s` (kernel `quad_mla`), which has multiply-accumulate and SSAT: four shifts of a word of
-//! weights give four mixed rows, whose sums modulo 2^32 separate exactly at the end. Per four
-//! multiply-accumulates that is 11 instructions and a share of the loads.
+//! Four shifts of a word of weights give four mixed rows, whose sums modulo 2^32 separate exactly at
+//! the end. Whole layers run in `quad_v6m.s` (kernel `quad`, layout `Quad`), where four
+//! multiply-accumulates take 11 instructions and a share of the loads, or in `quad_v7m.s` (kernel
+//! `quad_mla`, layout `Winograd`), where the shifts cost nothing and two columns share a
+//! multiplication. The heads of both explain the arithmetic.
 //!
 //! What the assembly computes has a twin in plain Rust here, instruction by instruction where it
 //! matters, which the host's tests compare with the portable kernel; on emulated cores
@@ -21,6 +22,14 @@ use crate::artifact::FEATURE_PARAMS;
 use crate::layout::{Layout, align4};
 #[cfg(target_arch = "arm")]
 use crate::model::{DenseLayer, GruLayer};
+
+/// The layout that the assembly reads.
+#[cfg(target_arch = "arm")]
+const LAYOUT: Layout = if cfg!(gru_active = "quad_mla") {
+    Layout::Winograd
+} else {
+    Layout::Quad
+};
 
 /// What a Dense layer's assembly reads; its order is the assembly's.
 #[cfg(target_arch = "arm")]
@@ -100,11 +109,11 @@ fn aligned<T>(slice: &[T]) -> bool {
 fn gru_is_sound(layer: &GruLayer<'_>, x: &[i16], h: &[i16], out: &[i16]) -> bool {
     let (input, units) = (layer.input(), layer.units());
     let count = units.div_ceil(4);
-    layer.layout == Layout::Quad
+    layer.layout == LAYOUT
         && input > 0
         && units > 0
         && layer.nh_shift <= 7
-        && layer.blocks.len() >= count * Layout::Quad.gru_block_len(input, units)
+        && layer.blocks.len() >= count * LAYOUT.gru_block_len(input, units)
         && x.len() >= align4(input)
         && h.len() >= align4(units)
         && out.len() >= align4(units)
@@ -120,10 +129,10 @@ impl DenseArgs {
     #[inline(never)]
     fn sound(layer: &DenseLayer<'_>, x: &[i16], out: &[i16]) -> bool {
         let (input, units) = (layer.input(), layer.units());
-        layer.layout == Layout::Quad
+        layer.layout == LAYOUT
             && input > 0
             && units > 0
-            && layer.bytes.len() >= Layout::Quad.dense_len(input, units)
+            && layer.bytes.len() >= LAYOUT.dense_len(input, units)
             && x.len() >= align4(input)
             && out.len() >= align4(units)
             && aligned(layer.bytes)
@@ -134,7 +143,7 @@ impl DenseArgs {
     #[inline(always)]
     fn new(layer: &DenseLayer<'_>, x: &[i16], out: &mut [i16]) -> Self {
         let (input, units) = (layer.input(), layer.units());
-        let weights_len = Layout::Quad.dense_weights_len(input, units);
+        let weights_len = LAYOUT.dense_weights_len(input, units);
         Self {
             weights: layer.bytes.as_ptr(),
             x: x.as_ptr(),
@@ -158,7 +167,7 @@ impl Kernel for Quad {
     } else {
         "quad"
     };
-    const LAYOUT: Layout = Layout::Quad;
+    const LAYOUT: Layout = LAYOUT;
 
     // A frame of its own: inlined, it pushes the step's variables to the stack.
     #[inline(never)]
@@ -181,7 +190,7 @@ impl Kernel for Quad {
                 units.div_ceil(4),
                 16 - layer.nh_shift as u32,
                 TANH_TABLE.as_ptr(),
-                Layout::Quad.gru_weights_len(input, units),
+                LAYOUT.gru_weights_len(input, units),
             )
         }
     }
@@ -259,7 +268,32 @@ mod twin {
                 *sum = sum.wrapping_add((w >> shift).wrapping_mul(x as i32));
             }
         }
-        let [a, b, c, d] = sums;
+        separate(sums)
+    }
+
+    /// The same with a multiplication for two columns, as `quad_v7m.s` has it.
+    pub(super) fn winograd(words: &[i32], head: [i32; 4], x: &[i16]) -> [i32; 4] {
+        let pairs = x.chunks_exact(2).map(|x| (x[0] as i32, x[1] as i32));
+        let products = pairs
+            .clone()
+            .fold(0i32, |sum, (x1, x2)| sum.wrapping_add(x1.wrapping_mul(x2)));
+        let mut sums = starts(x);
+        for (sum, head) in sums.iter_mut().zip(head) {
+            *sum = sum.wrapping_sub(products).wrapping_add(head);
+        }
+        for (w, (x1, x2)) in words.chunks_exact(2).zip(pairs) {
+            for (sum, shift) in sums.iter_mut().zip([0, 8, 16, 24]) {
+                let (a, b) = (
+                    (w[0] >> shift).wrapping_add(x2),
+                    (w[1] >> shift).wrapping_add(x1),
+                );
+                *sum = sum.wrapping_add(a.wrapping_mul(b));
+            }
+        }
+        separate(sums)
+    }
+
+    fn separate([a, b, c, d]: [i32; 4]) -> [i32; 4] {
         [
             a.wrapping_sub(b << 8),
             b.wrapping_sub(c << 8),
@@ -329,12 +363,15 @@ mod tests {
                 bytes[place.byte] = place.encode(w);
             }
         }
-        let words = bytes
+        let words: Vec<i32> = bytes
             .chunks_exact(4)
-            .map(|w| i32::from_le_bytes(w.try_into().unwrap()));
+            .map(|w| i32::from_le_bytes(w.try_into().unwrap()))
+            .collect();
         let mut padded = x.to_vec();
         padded.resize(columns, 0);
-        let rows = twin::rows(words, &padded);
+        let rows = twin::rows(words.iter().copied(), &padded);
+        let head = crate::layout::winograd_head(&bytes);
+        assert_eq!(rows, twin::winograd(&words, head, &padded));
         for (row, weights) in rows.iter().zip(weights) {
             let weights: Vec<u8> = weights.iter().map(|&w| w as u8).collect();
             assert_eq!(*row, dot(&weights, x));

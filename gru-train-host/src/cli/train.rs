@@ -59,8 +59,8 @@ pub(crate) struct TrainArgs {
     /// Threads; the result does not depend on it.
     #[arg(long)]
     threads: Option<usize>,
-    /// Order of the weights: `pair` for cores with DSP (M4, M7, M33), `quad` for M0+ and M3,
-    /// `rows` for others.
+    /// Order of the weights: `pair` for cores with DSP (M4, M7, M33), `quad` for M0+, `winograd` for
+    /// M3, `vector` for M55 and M85, `rows` for others.
     #[arg(long, default_value = "pair")]
     layout: LayoutArg,
     /// Steps of raw counts that the artifact carries for its self-test on the device.
@@ -83,6 +83,8 @@ enum LayoutArg {
     Rows,
     Pair,
     Quad,
+    Vector,
+    Winograd,
 }
 
 impl From<LayoutArg> for Layout {
@@ -91,6 +93,8 @@ impl From<LayoutArg> for Layout {
             LayoutArg::Rows => Self::Rows,
             LayoutArg::Pair => Self::Pair,
             LayoutArg::Quad => Self::Quad,
+            LayoutArg::Vector => Self::Vector,
+            LayoutArg::Winograd => Self::Winograd,
         }
     }
 }
