@@ -5,7 +5,7 @@
 use std::fmt::Write as _;
 use std::path::PathBuf;
 
-use gru_core::artifact::{Header, LayerHeader, SelfTest, VERSION};
+use gru_core::artifact::{DecisionHeader, Header, LayerHeader, SelfTest, Smoothing, VERSION};
 use gru_core::layout::Layout;
 use gru_core::random::SplitMix;
 use gru_core::writer::{Aligned, fix_crc, host_state, write};
@@ -29,6 +29,12 @@ fn sample() -> Vec<u8> {
     let fields = Header {
         name: "tiny",
         classes: "no\nyes",
+        decision: Some(DecisionHeader {
+            smoothing: Smoothing::Exponential { shift: 3 },
+            hold_steps: 25,
+            background: Some(0),
+            ..DecisionHeader::new()
+        }),
         self_test: Some(SelfTest {
             steps: 2,
             digest: 0,
@@ -140,6 +146,35 @@ fn dump(bytes: &[u8]) -> String {
         fields.warm_up_steps,
         &format!("warm-up {}", fields.warm_up_steps),
     );
+    match fields.decision {
+        None => d.raw(1, "decision: none"),
+        Some(decision) => {
+            d.raw(1, "decision: some");
+            let inverse = decision.inverse_temperature;
+            d.field(inverse, &format!("inverse temperature {inverse}"));
+            d.field(
+                decision.every_steps,
+                &format!("every {} steps", decision.every_steps),
+            );
+            d.field(
+                decision.smoothing,
+                &format!("smoothing {:?}", decision.smoothing),
+            );
+            d.field(decision.margin, &format!("margin {}", decision.margin));
+            d.field(
+                decision.hold_steps,
+                &format!("hold {} steps", decision.hold_steps),
+            );
+            d.field(
+                decision.refractory_steps,
+                &format!("refractory {} steps", decision.refractory_steps),
+            );
+            d.field(
+                decision.background,
+                &format!("background {:?}", decision.background),
+            );
+        }
+    }
     let test = fields.self_test.expect("a self-test");
     d.raw(1, "self-test: some");
     d.field(test.steps, &format!("steps {}", test.steps));
@@ -178,6 +213,12 @@ fn dump(bytes: &[u8]) -> String {
             }
         }
         input = units;
+    }
+    if fields.decision.is_some() {
+        for output in 0..input {
+            d.raw(2, &format!("output {output}: enters at"));
+            d.raw(2, "released below");
+        }
     }
     d.raw(bytes.len() - d.at, "self-test: raw counts, zeros");
     d.text

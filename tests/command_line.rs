@@ -236,6 +236,72 @@ fn train_eval_and_run_on_one_csv() {
 }
 
 #[test]
+fn a_decision_table_goes_from_the_recipe_to_the_events() {
+    let folder = Folder::new("decision");
+    let path = |name: &str| folder.0.join(name).to_str().unwrap().to_owned();
+    let (csv, model) = (path("imu.csv"), path("m.gru"));
+    let made = gru(&["generate", &csv, "--persons", "3", "--seconds", "60"]);
+    assert_eq!(made.0, 0);
+    let recipe = |text: &str| {
+        let text = format!("units = [8]\nepochs = 10\nlr = 1e-2\nthreads = 1\n[decision]\n{text}");
+        folder.file("recipe.toml", text)
+    };
+    let train = |recipe: &str| gru(&["train", &csv, "--config", recipe, "-o", &model]);
+    let (code, _, err) = train(&recipe(
+        "smoothing = { kind = \"exponential\", steps = 8 }\nenter = 0.3\nrelease = 0.2\nhold_ms = 500",
+    ));
+    assert_eq!(code, 0, "{err}");
+    let bytes = writer::Aligned::new(&fs::read(&model).unwrap());
+    let loaded = gru_core::Model::load(&bytes).unwrap();
+    let rule = loaded.decision().unwrap();
+    assert_eq!(rule.hold_steps, 25);
+    // Measured: nobody said it.
+    let warm_up = u64::from(loaded.warm_up_steps());
+    assert!((1..=100).contains(&warm_up), "{warm_up}");
+    let (code, out, err) = gru(&["inspect", &model]);
+    assert_eq!(code, 0, "{err}");
+    assert!(
+        out.contains("hold 25 steps") && out.contains("enter at 0.300, release below 0.200: all"),
+        "{out}"
+    );
+    assert!(gru(&["summary", &model]).1.contains("hold 25 steps"));
+    let (code, out, err) = gru(&["run", &model, &csv, "--json"]);
+    assert_eq!(code, 0, "{err}");
+    let answer = json(&out);
+    let events: Vec<(u64, u64, Option<u64>)> = (answer["events"].as_array().unwrap().iter())
+        .map(|e| {
+            let number = |k: usize| e[k].as_u64();
+            (number(0).unwrap(), number(1).unwrap(), number(2))
+        })
+        .collect();
+    assert!(events.len() > 6, "{events:?}");
+    assert_eq!(
+        err.lines().filter(|line| line.ends_with('%')).count(),
+        events.len(),
+        "one line an event"
+    );
+    for pair in events.windows(2) {
+        let [a, b] = pair else { unreachable!() };
+        if a.0 == b.0 {
+            assert!(a.2 != b.2, "{a:?} {b:?}");
+            assert!(a.2.is_none() || b.1 - a.1 >= 25, "{a:?} {b:?}");
+        } else {
+            // Steps are counted from 0.
+            assert_eq!(b.1 + 1, warm_up);
+        }
+    }
+    for (text, part) in [
+        ("enter = 2.0", "enter 2"),
+        ("background = \"nothing\"", "\"nothing\""),
+        ("hysteresis = 0.5", "hysteresis"),
+    ] {
+        let (code, _, err) = train(&recipe(text));
+        assert!(code == 2 && err.contains(part), "{text}: {err}");
+        assert_eq!(err.lines().count(), 1, "refused before training: {err}");
+    }
+}
+
+#[test]
 fn train_and_eval_refuse_wrong_data() {
     let folder = Folder::new("train-wrong");
     let out = folder.0.join("m.gru");

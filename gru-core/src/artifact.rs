@@ -39,6 +39,13 @@ pub const FEATURE_PARAMS: usize = 12;
 /// Bytes of a feature's limits in the payload, where the header says that there are any.
 pub const FEATURE_LIMITS: usize = 8;
 
+/// Bytes of an output's thresholds in the payload, where the header has a decision layer.
+pub const THRESHOLD_LEN: usize = 4;
+/// The most votes that a decision layer remembers.
+pub const MAX_VOTES: usize = 32;
+/// The inverse temperature that leaves probabilities as they are: Q12.
+pub const NEUTRAL_TEMPERATURE: u16 = 4096;
+
 /// What the bytes say of a model, apart from its numbers.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Header<'a> {
@@ -64,6 +71,8 @@ pub struct Header<'a> {
     pub readout: Readout,
     /// Steps after a reset until the outputs can be trusted, as the trainer measured it.
     pub warm_up_steps: u16,
+    /// How the outputs of a stream become decisions; the payload then holds thresholds.
+    pub decision: Option<DecisionHeader>,
     /// Vectors for the self-test, if there are any.
     pub self_test: Option<SelfTest>,
 }
@@ -96,6 +105,70 @@ pub enum Readout {
         /// Logarithm of the time constant in steps.
         shift: u8,
     },
+}
+
+/// How the outputs of a stream become decisions: see [`crate::decision`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub struct DecisionHeader {
+    /// Logits are multiplied by this before the softmax: Q12, `256..=65535` (temperature 16 to 1/16).
+    pub inverse_temperature: u16,
+    /// A decision is looked for at every so many steps, at least 1.
+    pub every_steps: u16,
+    /// How the probabilities are smoothed.
+    pub smoothing: Smoothing,
+    /// A class replaces another one only if its score is at least so much higher: Q15, at most 32768;
+    /// 0 with votes.
+    pub margin: u16,
+    /// A class stands for at least so many steps.
+    pub hold_steps: u16,
+    /// No event within so many steps of the latest one.
+    pub refractory_steps: u16,
+    /// The class that means that nothing happens: its decisions are no events.
+    pub background: Option<u16>,
+}
+
+/// How a decision layer smooths probabilities.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub enum Smoothing {
+    /// Not at all.
+    None,
+    /// The exponential mean with the weight `2^-shift` for the latest (`shift` in `1..=12`).
+    Exponential {
+        /// Logarithm of the time constant.
+        shift: u8,
+    },
+    /// Votes: the most probable class has one if it reaches its threshold.
+    Votes {
+        /// The latest so many votes count, `1..=32`.
+        of: u8,
+        /// So many make a class the decision, `1..=of`.
+        enter: u8,
+        /// With fewer it is the decision no longer, `1..=enter`.
+        keep: u8,
+    },
+}
+
+impl DecisionHeader {
+    /// The most probable class of every step, whatever its probability.
+    pub const fn new() -> Self {
+        Self {
+            inverse_temperature: NEUTRAL_TEMPERATURE,
+            every_steps: 1,
+            smoothing: Smoothing::None,
+            margin: 0,
+            hold_steps: 0,
+            refractory_steps: 0,
+            background: None,
+        }
+    }
+}
+
+impl Default for DecisionHeader {
+    fn default() -> Self {
+        Self::new()
+    }
 }
 
 /// A layer's shape and variant.

@@ -8,6 +8,7 @@ extern crate std;
 
 pub mod activation;
 pub mod artifact;
+pub mod decision;
 #[cfg(feature = "f32")]
 pub mod float;
 pub mod input;
@@ -29,6 +30,7 @@ mod verify;
 #[cfg(any(feature = "std", test))]
 pub mod writer;
 
+pub use decision::{Decider, DeciderBuf, DeciderRef, Decision, Outcome, Stream, Threshold};
 pub use load::{Field, LoadError, stated_len};
 pub use model::{DenseLayer, GruLayer, Layer, Model};
 pub use state::{Counters, Digest, State, StateBuf, StateError, StateRef};

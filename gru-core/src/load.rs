@@ -6,9 +6,11 @@
 
 use crate::activation::Activation;
 use crate::artifact::{
-    DenseHeader, FEATURE_LIMITS, FEATURE_PARAMS, FRAME_LEN, GruHeader, Header, LayerHeader, MAGIC,
-    MAX_DIM, MAX_EXPONENT, MAX_LEN, MAX_NH_SHIFT, Readout, VERSION, frame_crc,
+    DecisionHeader, DenseHeader, FEATURE_LIMITS, FEATURE_PARAMS, FRAME_LEN, GruHeader, Header,
+    LayerHeader, MAGIC, MAX_DIM, MAX_EXPONENT, MAX_LEN, MAX_NH_SHIFT, MAX_VOTES,
+    NEUTRAL_TEMPERATURE, Readout, Smoothing, THRESHOLD_LEN, VERSION, frame_crc,
 };
+use crate::decision::{Rule, Threshold};
 use crate::input::{FeatureParams, Limits};
 use crate::layout::{GATES, HEAD, Layout, MAX_GROUP, UNIT_PARAMS, align4, winograd_head};
 use crate::model::{DenseLayer, GruLayer, Layer, Model, Parts};
@@ -120,6 +122,19 @@ pub enum Field {
     Classes,
     /// Steps of the self-test.
     SelfTest,
+    /// The inverse temperature of a decision layer, less its smallest value; of outputs that are
+    /// probabilities already, or have too few fractional bits, its distance from 1.
+    Temperature,
+    /// Steps from one decision to the next.
+    Interval,
+    /// The smoothing of a decision layer.
+    Smoothing,
+    /// The margin between two classes.
+    Margin,
+    /// A decision threshold, or by how much one is released above where it is entered.
+    Threshold,
+    /// The class that means that nothing happens.
+    Background,
 }
 
 impl core::fmt::Display for LoadError {
@@ -268,6 +283,11 @@ impl<'a> Model<'a> {
             need += layer.payload_len(layout, input);
             input = layer.units();
         }
+        let thresholds_len = match header.decision {
+            Some(_) => input * THRESHOLD_LEN,
+            None => 0,
+        };
+        need += thresholds_len;
         let vectors = header.self_test.map_or(0, |t| t.steps as usize) * features * 2;
         need += align4(vectors);
         if have != need {
@@ -331,6 +351,8 @@ impl<'a> Model<'a> {
             input = layer.units();
             layers.push(layer).map_err(|_| LoadError::Header)?;
         }
+        let thresholds = take(thresholds_len)?;
+        let rule = check_decision(header, thresholds)?;
         let self_test = match header.self_test {
             Some(test) => {
                 let padded = take(align4(vectors))?;
@@ -351,6 +373,8 @@ impl<'a> Model<'a> {
             gap: header.gap,
             readout: header.readout,
             warm_up_steps: header.warm_up_steps,
+            decision: header.decision,
+            rule,
             self_test,
             features: feature_params,
             limits,
@@ -474,6 +498,57 @@ fn check_header(header: &Header<'_>) -> Result<(), LoadError> {
         }
     }
     Ok(())
+}
+
+/// The decision layer: its fields, its thresholds, and whether the outputs can be scaled.
+fn check_decision<'a>(header: &Header<'a>, thresholds: &'a [u8]) -> Result<Rule<'a>, LoadError> {
+    let (outputs, probabilities, frac) = match header.layers.last() {
+        Some(LayerHeader::Dense(d)) => match d.activation {
+            Activation::Sigmoid | Activation::HardSigmoid => (d.units, true, 15),
+            Activation::Linear | Activation::Relu => (d.units, false, d.frac),
+            _ => (d.units, false, 15),
+        },
+        Some(LayerHeader::Gru(g)) => (g.units, false, 15 - g.exponent.min(15)),
+        None => (0, false, 0),
+    };
+    let decision = header.decision.unwrap_or(DecisionHeader::new());
+    let least = 256;
+    let temperature = decision.inverse_temperature.wrapping_sub(least);
+    let most = (u16::MAX - least) as usize;
+    range(Field::Temperature, 0, temperature as usize, most)?;
+    let every = decision.every_steps.wrapping_sub(1);
+    range(Field::Interval, 0, every as usize, u16::MAX as usize - 1)?;
+    let margin = match decision.smoothing {
+        Smoothing::None => 32768,
+        Smoothing::Exponential { shift } => {
+            range(Field::Smoothing, 0, shift.wrapping_sub(1) as usize, 11)?;
+            32768
+        }
+        Smoothing::Votes { of, enter, keep } => {
+            for (votes, most) in [(of, MAX_VOTES as u8), (enter, of), (keep, enter)] {
+                let votes = votes.wrapping_sub(1) as usize;
+                range(Field::Smoothing, 0, votes, most.wrapping_sub(1) as usize)?;
+            }
+            0
+        }
+    };
+    range(Field::Margin, 0, decision.margin as usize, margin)?;
+    if let Some(class) = decision.background {
+        let last = outputs.wrapping_sub(1) as usize;
+        range(Field::Background, 0, class as usize, last)?;
+    }
+    for bytes in thresholds.as_chunks().0 {
+        let Threshold { enter, release } = Threshold::read(bytes);
+        range(Field::Threshold, 0, enter as usize, 32768)?;
+        range(Field::Threshold, 0, release as usize, enter as usize)?;
+    }
+    let off = decision.inverse_temperature.abs_diff(NEUTRAL_TEMPERATURE);
+    Rule::new(decision, thresholds, probabilities, frac).ok_or(LoadError::Range {
+        field: Field::Temperature,
+        layer: 0,
+        found: off as u32,
+        max: 0,
+    })
 }
 
 fn check_gru_header(i: usize, g: &GruHeader, layout: Layout) -> Result<(), LoadError> {

@@ -2,8 +2,10 @@
 
 use crate::activation::Activation;
 use crate::artifact::{
-    DenseHeader, FEATURE_PARAMS, GapPolicy, GruHeader, MAX_LAYERS, Readout, SelfTest,
+    DecisionHeader, DenseHeader, FEATURE_PARAMS, GapPolicy, GruHeader, MAX_LAYERS, Readout,
+    SelfTest,
 };
+use crate::decision::{Rule, Threshold};
 use crate::input::FeatureParams;
 use crate::layout::{Layout, align4};
 use heapless::Vec;
@@ -21,6 +23,8 @@ pub struct Model<'a> {
     pub(crate) gap: GapPolicy,
     pub(crate) readout: Readout,
     pub(crate) warm_up_steps: u16,
+    pub(crate) decision: Option<DecisionHeader>,
+    pub(crate) rule: Rule<'a>,
     pub(crate) self_test: Option<(SelfTest, &'a [u8])>,
     /// `FEATURE_PARAMS` bytes a feature.
     pub(crate) features: &'a [u8],
@@ -250,6 +254,26 @@ impl<'a> Model<'a> {
     /// Steps after a reset until the outputs can be trusted.
     pub fn warm_up_steps(&self) -> u16 {
         self.warm_up_steps
+    }
+
+    /// How the outputs of a stream become decisions, if the artifact says so.
+    pub fn decision(&self) -> Option<DecisionHeader> {
+        self.decision
+    }
+
+    /// The decision thresholds of all outputs, in order; none where the artifact has no rule.
+    pub fn thresholds(&self) -> impl Iterator<Item = Threshold> + use<'a> {
+        self.rule.thresholds()
+    }
+
+    /// The length `N` of the [`Decider<N>`](crate::Decider) that a stream needs, in 16-bit words.
+    pub fn decider_len(&self) -> usize {
+        self.rule.words(self.outputs())
+    }
+
+    #[inline]
+    pub(crate) fn rule(&self) -> &Rule<'a> {
+        &self.rule
     }
 
     /// The artifact's CRC-32: the tag that ties a state to its model.

@@ -140,6 +140,7 @@ pub fn model(seed: u64, features: usize, units: &[usize], outputs: usize) -> Qua
         layers,
         readout: Readout::Last,
         warm_up_steps: 0,
+        decision: None,
         self_test: Vec::new(),
     }
 }

@@ -10,6 +10,47 @@
 /// log2(e) in Q15.
 const LOG2_E: u32 = 47_274;
 
+/// What a difference of logits is multiplied by, and shifted right by, to be an exponent of two in Q15.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Exponent {
+    multiplier: u16,
+    shift: u8,
+}
+
+impl Exponent {
+    /// That of logits with `frac` fractional bits (at most 15) as they are.
+    #[inline]
+    pub(crate) const fn of_logits(frac: u8) -> Self {
+        Self {
+            multiplier: LOG2_E as u16,
+            shift: frac & 15,
+        }
+    }
+
+    /// That of logits with `frac` fractional bits (at most 15), multiplied by `inverse_temperature` (Q12).
+    ///
+    /// Nothing where such large multiples need more fractional bits than there are.
+    pub(crate) const fn new(frac: u8, inverse_temperature: u16) -> Option<Self> {
+        let product = LOG2_E * inverse_temperature as u32;
+        // Sixteen bits of it: bit 15 is the top one.
+        let drop = 16u32.saturating_sub(product.leading_zeros());
+        let multiplier = (product >> drop) + (product >> (drop.saturating_sub(1)) & 1);
+        let shift = frac as u32 + 12;
+        if drop > shift || frac > 15 {
+            return None;
+        }
+        Some(Self {
+            // The half that is added for rounding has to fit as well.
+            multiplier: if multiplier > 65531 {
+                65531
+            } else {
+                multiplier as u16
+            },
+            shift: (shift - drop) as u8,
+        })
+    }
+}
+
 /// `65535 · 2^-f` for a fraction `f` in Q15: relative error below 2^-15.
 #[inline(always)]
 fn exp2_fraction(f: u32) -> u32 {
@@ -33,6 +74,15 @@ fn max(a: i32, b: i32) -> i32 {
 /// [`Output::frac`](crate::Output::frac) gives it. Missing logits count as impossible: their
 /// probability is 0. More logits than places in `out` are ignored. Up to 1024 outputs.
 pub fn softmax_q15(logits: impl IntoIterator<Item = i16>, frac: u8, out: &mut [u16]) {
+    softmax_scaled(logits, Exponent::of_logits(frac), out);
+}
+
+/// As [`softmax_q15`], of logits that are multiplied first.
+pub(crate) fn softmax_scaled(
+    logits: impl IntoIterator<Item = i16>,
+    exponent: Exponent,
+    out: &mut [u16],
+) {
     let mut logits = logits.into_iter();
     let mut largest = i16::MIN as i32;
     let mut n = 0;
@@ -46,23 +96,25 @@ pub fn softmax_q15(logits: impl IntoIterator<Item = i16>, frac: u8, out: &mut [u
     if !missing.is_empty() {
         missing.fill(0);
     }
-    normalize((largest + 32768) as u32, (frac & 15) as u32, present);
+    normalize((largest + 32768) as u32, exponent, present);
 }
 
-/// [`softmax_q15`] of logits that stand in memory: one copy of it for all callers.
+/// [`softmax_scaled`] of logits that stand in memory: one copy of it for all callers.
 #[inline(never)]
-pub(crate) fn softmax_of(logits: &[i16], frac: u8, out: &mut [u16]) {
-    softmax_q15(logits.iter().copied(), frac, out);
+pub(crate) fn softmax_of(logits: &[i16], exponent: Exponent, out: &mut [u16]) {
+    softmax_scaled(logits.iter().copied(), exponent, out);
 }
 
 /// The part that does not depend on where the logits come from.
 #[inline(never)]
-fn normalize(largest: u32, frac: u32, out: &mut [u16]) {
-    let half = (1 << frac) >> 1;
+fn normalize(largest: u32, exponent: Exponent, out: &mut [u16]) {
+    let multiplier = exponent.multiplier as u32;
+    let shift = (exponent.shift & 31) as u32;
+    let half = (1 << shift) >> 1;
     let mut sum = 0u32;
     for place in out.iter_mut() {
-        // At most 65535 · 47274 + 2^14 < 2^32.
-        let y = (largest.wrapping_sub(*place as u32) * LOG2_E + half) >> frac;
+        // With a shift up to 15 at most 65535 · 65535 + 2^14 < 2^32; up to 19 the multiplier is at most 65531.
+        let y = (largest.wrapping_sub(*place as u32) * multiplier + half) >> shift;
         // 2^-22 and less is nothing, however much less.
         let whole = (y >> 15).min(24);
         // The sum keeps five more bits, or the roundings of many small terms would add up.

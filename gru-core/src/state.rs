@@ -334,7 +334,7 @@ fn kept(words: &[i16], parts: Parts) -> impl Iterator<Item = &i16> {
     input.iter().chain(rest)
 }
 
-fn crc_of(bytes: &[u8]) -> u32 {
+pub(crate) fn crc_of(bytes: &[u8]) -> u32 {
     let mut crc = Crc32::default();
     crc.update(bytes);
     crc.finish()

@@ -17,7 +17,7 @@ use crate::input::{FeatureParams, Limits, Sample};
 use crate::kernel::{self, Kernel};
 use crate::layout::align4;
 use crate::model::{Layer, Model};
-use crate::softmax::{softmax_of, softmax_q15};
+use crate::softmax::{Exponent, softmax_of, softmax_scaled};
 use crate::state::{Digest, StateBuf, StateError, StateRef};
 
 /// The outputs of one step, borrowed from the state.
@@ -78,18 +78,35 @@ impl<'s> Output<'s> {
         })
     }
 
-    /// The probabilities of the outputs in Q15: see [`softmax_q15`].
+    /// The probabilities of the outputs in Q15: see [`softmax_q15`](crate::softmax::softmax_q15).
     pub fn probabilities(&self, out: &mut [u16]) {
+        self.scaled_probabilities(Exponent::of_logits(self.frac), out);
+    }
+
+    /// Probabilities for a decision: of logits by their exponent, else the outputs themselves.
+    pub(crate) fn scores(&self, exponent: Option<Exponent>, out: &mut [u16]) {
+        match exponent {
+            Some(exponent) => self.scaled_probabilities(exponent, out),
+            None => {
+                for (out, v) in out.iter_mut().zip(self.values()) {
+                    *out = v.max(0) as u16;
+                }
+            }
+        }
+    }
+
+    #[inline]
+    fn scaled_probabilities(&self, exponent: Exponent, out: &mut [u16]) {
         match self.values {
-            Values::Latest(v) => softmax_of(v, self.frac, out),
-            Values::Mean(..) => self.mean_probabilities(out),
+            Values::Latest(v) => softmax_of(v, exponent, out),
+            Values::Mean(..) => self.mean_probabilities(exponent, out),
         }
     }
 
     /// Apart, because of its divisions.
     #[inline(never)]
-    fn mean_probabilities(&self, out: &mut [u16]) {
-        softmax_q15(self.values(), self.frac, out);
+    fn mean_probabilities(&self, exponent: Exponent, out: &mut [u16]) {
+        softmax_scaled(self.values(), exponent, out);
     }
 
     /// The index of the largest output, the first of equals.
@@ -114,7 +131,7 @@ impl<'s> Output<'s> {
 }
 
 #[inline]
-fn join(lo: i16, hi: i16) -> i32 {
+pub(crate) fn join(lo: i16, hi: i16) -> i32 {
     (hi as i32) << 16 | lo as u16 as i32
 }
 
@@ -305,6 +322,15 @@ impl Model<'_> {
             values,
             frac: self.output_frac(),
             ready: state.steps >= self.warm_up_steps as u32,
+        }
+    }
+
+    /// Outputs that were computed elsewhere, as those after `steps` time steps.
+    pub(crate) fn output_of<'s>(&self, outputs: &'s [i16], steps: u32) -> Output<'s> {
+        Output {
+            values: Values::Latest(outputs),
+            frac: self.output_frac(),
+            ready: steps >= self.warm_up_steps as u32,
         }
     }
 

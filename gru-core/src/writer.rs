@@ -1,9 +1,10 @@
 //! Writing and taking apart artifacts (feature `std`; the host's side of [`crate::artifact`]).
 
 use crate::artifact::{
-    DenseHeader, FRAME_LEN, GapPolicy, GruHeader, Header, LayerHeader, MAGIC, Readout, SelfTest,
-    VERSION, frame_crc,
+    DecisionHeader, DenseHeader, FRAME_LEN, GapPolicy, GruHeader, Header, LayerHeader, MAGIC,
+    Readout, SelfTest, VERSION, frame_crc,
 };
+use crate::decision::Threshold;
 use crate::input::{FeatureParams, Limits};
 use crate::kernel::portable::UnitParams;
 use crate::layout::{GATES, HEAD, Layout, ROW_PARAMS, UNIT_PARAMS, align4, winograd_head};
@@ -38,8 +39,19 @@ pub struct QuantModel {
     pub readout: Readout,
     /// Steps after a reset until the outputs can be trusted.
     pub warm_up_steps: u16,
+    /// How the outputs of a stream become decisions.
+    pub decision: Option<QuantDecision>,
     /// Samples of the self-test in raw counts, step after step; none for no self-test.
     pub self_test: Vec<i16>,
+}
+
+/// A decision rule.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct QuantDecision {
+    /// Everything but the thresholds.
+    pub header: DecisionHeader,
+    /// One for every output.
+    pub thresholds: Vec<Threshold>,
 }
 
 /// A quantized layer.
@@ -241,6 +253,10 @@ pub fn write(model: &QuantModel, layout: Layout) -> Result<Vec<u8>, WriteError> 
     {
         return Err(WriteError::Name(bad.clone()));
     }
+    if let Some(decision) = &model.decision {
+        expect_len("thresholds", decision.thresholds.len(), input)?;
+        payload.extend(decision.thresholds.iter().flat_map(|t| t.to_bytes()));
+    }
     let steps = model.self_test.len() / features.max(1);
     expect_len("self_test", model.self_test.len(), steps * features)?;
     payload.extend(model.self_test.iter().flat_map(|v| v.to_le_bytes()));
@@ -259,6 +275,7 @@ pub fn write(model: &QuantModel, layout: Layout) -> Result<Vec<u8>, WriteError> 
         layers,
         readout: model.readout,
         warm_up_steps: model.warm_up_steps,
+        decision: model.decision.as_ref().map(|d| d.header),
         self_test: (steps != 0).then_some(SelfTest {
             steps: steps as u16,
             digest: 0,
@@ -467,6 +484,10 @@ pub fn read(model: &Model<'_>) -> QuantModel {
         layers,
         readout: model.readout(),
         warm_up_steps: model.warm_up_steps(),
+        decision: model.decision().map(|header| QuantDecision {
+            header,
+            thresholds: model.thresholds().collect(),
+        }),
         self_test: vectors
             .chunks_exact(2)
             .map(|b| i16::from_le_bytes([b[0], b[1]]))

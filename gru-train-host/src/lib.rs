@@ -4,6 +4,7 @@ pub mod bench_train;
 pub mod board;
 pub mod cli;
 pub mod dataset;
+pub mod decision;
 pub mod import;
 pub mod imu;
 pub mod layers;

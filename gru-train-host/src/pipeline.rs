@@ -193,8 +193,13 @@ pub fn make(order: &Order<'_>, observe: &mut dyn FnMut(Progress<'_>)) -> Result<
         classes: data.classes.clone(),
         sample_rate_hz: data.sample_rate_hz,
         window_steps: if same { cut } else { 0 },
+        decision: config.decision.clone(),
         ..ModelSpec::default()
     };
+    if let Some(decision) = &facts.decision {
+        (decision.quantize(&facts.classes, facts.classes.len(), facts.sample_rate_hz))
+            .map_err(|e| format!("decision: {e}"))?;
+    }
     let hooks = Hooks {
         model: Some(&facts),
         ..Hooks::default()
@@ -244,12 +249,46 @@ pub fn export(
     }
     let options = QuantizeOptions {
         self_test,
+        warm_up_steps: (model.decision.as_ref())
+            .and_then(|d| d.warm_up_steps)
+            .unwrap_or(0),
         ..QuantizeOptions::default()
     };
-    let (quantized, report) =
+    let (mut quantized, report) =
         quantize::quantize(model, &ranges, &options).map_err(|e| e.to_string())?;
-    let artifact = writer::write(&quantized, order.layout).map_err(|e| e.to_string())?;
+    let mut artifact = writer::write(&quantized, order.layout).map_err(|e| e.to_string())?;
+    if (model.decision.as_ref()).is_some_and(|d| d.warm_up_steps.is_none()) {
+        let aligned = writer::Aligned::new(&artifact);
+        let ready = Model::load(&aligned).map_err(|e| e.to_string())?;
+        let some: Vec<Window> = order.train.iter().step_by(every).copied().collect();
+        quantized.warm_up_steps = warm_up(&ready, data, &some).map_err(|e| e.to_string())?;
+        artifact = writer::write(&quantized, order.layout).map_err(|e| e.to_string())?;
+    }
     Ok((quantized, report, artifact))
+}
+
+/// Steps after a reset until the most probable class is the one at the end of the window, and stays it, in nine
+/// windows of ten: what a stream has to wait for its first decision.
+pub fn warm_up(model: &Model<'_>, data: &Dataset, windows: &[Window]) -> Result<u16, StateError> {
+    let mut state = writer::host_state(model)?;
+    let mut settled = Vec::with_capacity(windows.len());
+    let mut counts = Vec::new();
+    for window in windows {
+        data.counts_into(window, &mut counts);
+        state.reset(model)?;
+        let (mut class, mut since) = (usize::MAX, 0);
+        for (t, sample) in counts.chunks_exact(model.features()).enumerate() {
+            let now = model.step(&mut state, sample)?.argmax();
+            if now != class {
+                (class, since) = (now, t + 1);
+            }
+        }
+        settled.push(since);
+    }
+    settled.sort_unstable();
+    let at = (settled.len() * 9).div_ceil(10).saturating_sub(1);
+    let steps = settled.get(at).copied().unwrap_or(0);
+    Ok(u16::try_from(steps).unwrap_or(u16::MAX))
 }
 
 /// Decisions of a model on windows, each from a reset state.

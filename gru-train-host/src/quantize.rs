@@ -418,6 +418,17 @@ pub fn quantize(
             },
         },
         warm_up_steps: options.warm_up_steps,
+        decision: match &model.decision {
+            Some(spec) => Some(
+                (spec.quantize(&model.classes, model.output(), model.sample_rate_hz)).map_err(
+                    |e| SpecError {
+                        layer: None,
+                        what: format!("decision: {e}"),
+                    },
+                )?,
+            ),
+            None => None,
+        },
         self_test: options.self_test.clone(),
     };
     Ok((quantized, report))

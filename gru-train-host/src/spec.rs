@@ -11,6 +11,7 @@
 //! h' = (1 − z) ⊙ n + z ⊙ h
 //! ```
 
+pub use crate::decision::{DecisionSpec, LevelSpec, SmoothingSpec};
 use serde::{Deserialize, Serialize};
 
 /// Scalar function of a layer; `Softmax` acts on a whole row and is valid in a [`DenseSpec`] only.
@@ -192,31 +193,6 @@ pub enum Readout {
         #[serde(default)]
         skip: usize,
     },
-}
-
-/// What the device does with the logits of a stream to reach a decision.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct DecisionSpec {
-    /// Number of decisions that are averaged; 1 means none.
-    pub smooth_steps: u32,
-    /// Probability below which the answer is "unsure".
-    pub min_probability: f32,
-    /// How much better a new class must be before it replaces the current one.
-    pub hysteresis: f32,
-    /// Steps for which a decision is held.
-    pub hold_steps: u32,
-}
-
-impl Default for DecisionSpec {
-    fn default() -> Self {
-        Self {
-            smooth_steps: 1,
-            min_probability: 0.0,
-            hysteresis: 0.0,
-            hold_steps: 0,
-        }
-    }
 }
 
 /// Per-feature standardisation in raw units: the model sees `(raw − mean) / std`.
@@ -485,6 +461,10 @@ impl ModelSpec {
         optional("standardize.std", self.standardize.std.len(), self.input())?;
         optional("counts_per_unit", self.counts_per_unit.len(), self.input())?;
         optional("classes", self.classes.len(), width)?;
+        if let Some(decision) = &self.decision {
+            (decision.quantize(&self.classes, width, self.sample_rate_hz))
+                .map_err(|e| whole(format!("decision: {e}")))?;
+        }
         finite("standardize.mean", &self.standardize.mean).map_err(whole)?;
         if let Some(bad) = self
             .standardize

@@ -31,7 +31,7 @@ use crate::nn::session::{Session, Setup};
 use crate::nn::simd::Isa;
 use crate::optim::schedule::Schedule;
 use crate::optim::{Adam, AdamConfig, clip_norm, norm};
-use crate::spec::{DenseSpec, GruSpec, LayerSpec, ModelSpec, Readout, Standardize};
+use crate::spec::{DecisionSpec, DenseSpec, GruSpec, LayerSpec, ModelSpec, Readout, Standardize};
 
 mod augment;
 mod checkpoint;
@@ -81,6 +81,8 @@ pub struct TrainConfig {
     pub patience: Option<usize>,
     /// Quantization-aware training.
     pub qat: Option<Qat>,
+    /// How the outputs of a stream become decisions; goes into the artifact.
+    pub decision: Option<DecisionSpec>,
     /// Everything random follows from it.
     pub seed: u64,
     /// Threads; 0 for all. The result does not depend on it.
@@ -112,6 +114,7 @@ impl Default for TrainConfig {
             augment: Augment::default(),
             patience: None,
             qat: None,
+            decision: None,
             seed: 0,
             threads: 0,
             checkpoint: None,

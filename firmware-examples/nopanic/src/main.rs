@@ -6,7 +6,7 @@
 #![no_std]
 #![no_main]
 
-use gru_core::{Digest, Model, State, StateRef, stated_len};
+use gru_core::{Digest, Model, State, StateRef, Stream, stated_len};
 
 unsafe extern "C" {
     /// Defined nowhere.
@@ -57,10 +57,30 @@ fn all(bytes: &[u8], samples: &[i16]) -> Option<u32> {
         .wrapping_add(counters.saturated)
         .wrapping_add(counters.invalid_values)
         .wrapping_add(digest.value() as u32);
+    result = result.wrapping_add(decisions(&model, samples)?);
     #[cfg(feature = "planted-panic")]
     {
         result = result.wrapping_add(u32::from(bytes[samples.len()]));
     }
+    Some(result)
+}
+
+/// From samples to decisions, with a snapshot in between.
+fn decisions(model: &Model<'_>, samples: &[i16]) -> Option<u32> {
+    let mut stream = Stream::<512, 96>::new(model).ok()?;
+    let mut snapshot = [0; 1280];
+    let mut result = 0u32;
+    for sample in samples.chunks(model.features().max(1)) {
+        if let Some(decision) = stream.push(sample).ok()? {
+            let class = decision.class().unwrap_or(u16::MAX);
+            result = result
+                .wrapping_add(u32::from(class))
+                .wrapping_add(u32::from(decision.confidence));
+        }
+        let used = stream.snapshot(&mut snapshot).ok()?;
+        stream.restore(snapshot.get(..used)?).ok()?;
+    }
+    stream.reset();
     Some(result)
 }
 

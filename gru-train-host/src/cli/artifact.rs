@@ -9,11 +9,12 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use gru_core::artifact::{MAX_LEN, VERSION};
 use gru_core::writer::{self, Aligned, QuantModel};
-use gru_core::{Layer, Model, State};
+use gru_core::{Decider, Layer, Model, State};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::console::{Console, Failure, grouped, write_file};
+use crate::decision::describe;
 use crate::spec::ModelSpec;
 
 #[derive(Debug, Args)]
@@ -130,6 +131,11 @@ impl Loaded {
     }
 }
 
+/// Bytes of RAM that the decisions of a stream take, beside its state.
+pub(crate) fn decider_bytes(model: &Model<'_>) -> usize {
+    size_of::<Decider<0>>() + (2 * model.decider_len()).next_multiple_of(align_of::<Decider<0>>())
+}
+
 /// Bytes of RAM that one stream takes: the state, which is all there is.
 pub(crate) fn ram_bytes(model: &Model<'_>) -> usize {
     size_of::<State<0>>() + (2 * model.state_len()).next_multiple_of(4)
@@ -167,6 +173,10 @@ pub(crate) fn inspect(args: &InspectArgs, console: &mut Console<'_>) -> Result<(
         model.warm_up_steps(),
         model.gap_policy()
     ));
+    let rule = (parts.decision.as_ref()).map(|rule| describe(rule, &parts.classes));
+    for line in rule.iter().flatten() {
+        console.say(format!("decision      {line}"));
+    }
     for (n, f) in parts.features.iter().enumerate() {
         let limits = match parts.limits.get(n) {
             Some(l) => format!(", valid {} to {}", l.low, l.high),
@@ -222,6 +232,8 @@ pub(crate) fn inspect(args: &InspectArgs, console: &mut Console<'_>) -> Result<(
         "layers": layers,
         "readout": format!("{:?}", model.readout()),
         "warm_up_steps": model.warm_up_steps(),
+        "decision": rule,
+        "decider_bytes": decider_bytes(&model),
         "self_test_steps": steps,
         "ram_bytes": ram_bytes(&model),
         "macs_per_step": model.macs(),
@@ -309,6 +321,15 @@ pub(crate) fn summary(args: &SummaryArgs, console: &mut Console<'_>) -> Result<(
         grouped(ram as u64)
     ));
     console.say(format!(
+        " Decisions (RAM): {} B per stream",
+        grouped(decider_bytes(&model) as u64)
+    ));
+    if let Some(rule) = &loaded.parts.decision {
+        for line in describe(rule, &loaded.parts.classes) {
+            console.say(format!(" Decision: {line}"));
+        }
+    }
+    console.say(format!(
         " Multiply-accumulates: {} per step",
         grouped(macs as u64)
     ));
@@ -325,6 +346,7 @@ pub(crate) fn summary(args: &SummaryArgs, console: &mut Console<'_>) -> Result<(
         "parameters": total,
         "flash_bytes": flash,
         "ram_bytes": ram,
+        "decider_bytes": decider_bytes(&model),
         "macs_per_step": macs,
         "sample_rate_hz": rate,
     }));

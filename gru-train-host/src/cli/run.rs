@@ -3,7 +3,8 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use gru_core::{Digest, writer};
+use gru_core::artifact::MAX_DIM;
+use gru_core::{Decider, Decision, Digest, writer};
 use serde_json::json;
 
 use super::artifact::Loaded;
@@ -21,10 +22,11 @@ pub(crate) struct RunArgs {
     /// Print a decision every so many steps [default: once a second].
     #[arg(long, value_name = "STEPS")]
     every: Option<usize>,
-    /// Reset the state after so many steps; 0 never [default: the windows of the training].
+    /// Reset the state after so many steps; 0 never [default: the windows of the training; never where the
+    /// artifact has a decision rule].
     #[arg(long, value_name = "STEPS")]
     window: Option<usize>,
-    /// Print every decision, not only changes.
+    /// Print every decision, not only changes; the events of a decision rule are changes already.
     #[arg(long)]
     all: bool,
     /// Take the decisions from the firmware on a virtual board, and compare it with this machine.
@@ -57,8 +59,11 @@ struct Log<'a> {
     rate: f64,
     frac: u8,
     classes: &'a [String],
+    /// The rule's events are printed instead.
+    quiet: bool,
     last: Option<(usize, usize)>,
     decisions: Vec<serde_json::Value>,
+    events: Vec<serde_json::Value>,
 }
 
 impl Log<'_> {
@@ -69,6 +74,21 @@ impl Log<'_> {
         }
     }
 
+    /// An event of the decision rule at step `t` of sequence `n`.
+    fn event(&mut self, n: usize, t: usize, decision: Decision, console: &mut Console<'_>) {
+        let confidence = f64::from(decision.confidence) / 32768.0;
+        let name = match decision.class() {
+            Some(class) => self.name(class.into()),
+            None => "unsure".to_owned(),
+        };
+        console.say(format!(
+            "{:10.2} s  {name:<20} {:5.1} %",
+            (t + 1) as f64 / self.rate,
+            100.0 * confidence
+        ));
+        (self.events).push(json!([n, t, decision.class(), confidence]));
+    }
+
     /// The outputs after step `t` of sequence `n`.
     fn step(&mut self, n: usize, t: usize, logits: &[i16], console: &mut Console<'_>) {
         if !(t + 1).is_multiple_of(self.every) {
@@ -76,6 +96,9 @@ impl Log<'_> {
         }
         let (class, probability) = decide(logits, self.frac);
         self.decisions.push(json!([n, t, class]));
+        if self.quiet {
+            return;
+        }
         if self.all || self.last != Some((n, class)) {
             console.say(format!(
                 "{:10.2} s  {:<20} {:5.1} %",
@@ -93,7 +116,8 @@ pub(crate) fn run(args: &RunArgs, console: &mut Console<'_>) -> Result<(), Failu
     let model = loaded.model()?;
     let data = args.source.for_model(&loaded, false)?;
     let trained = loaded.companion.as_ref().map_or(0, |c| c.window_steps);
-    let window = args.window.unwrap_or(trained);
+    let ruled = model.decision().is_some();
+    let window = args.window.unwrap_or(if ruled { 0 } else { trained });
     let rate = match (
         f64::from(model.sample_rate_mhz()) / 1000.0,
         data.sample_rate_hz,
@@ -116,8 +140,10 @@ pub(crate) fn run(args: &RunArgs, console: &mut Console<'_>) -> Result<(), Failu
         rate,
         frac: model.output_frac(),
         classes: &classes,
+        quiet: ruled && !args.all,
         last: None,
         decisions: Vec::new(),
+        events: Vec::new(),
     };
     // A board is told before what to do; on this machine decisions come with the samples.
     let pieces = pieces(&data, window);
@@ -126,6 +152,8 @@ pub(crate) fn run(args: &RunArgs, console: &mut Console<'_>) -> Result<(), Failu
         false => None,
     };
     let mut state = writer::host_state(&model).map_err(|e| Failure::file(&args.model, e))?;
+    let mut decider = Box::new(Decider::<{ 3 * MAX_DIM as usize }>::unbound());
+    (decider.bind(&model)).map_err(|e| Failure::file(&args.model, e))?;
     let mut digest = Digest::default();
     let mut counts = Vec::new();
     let mut steps = 0u64;
@@ -133,6 +161,7 @@ pub(crate) fn run(args: &RunArgs, console: &mut Console<'_>) -> Result<(), Failu
     for (number, piece) in pieces.iter().enumerate() {
         let failed = |e| Failure::file(&args.model, e);
         state.reset(&model).map_err(failed)?;
+        decider.reset(&model).map_err(failed)?;
         if several && piece.start == 0 {
             let recording = data.sequences[piece.sequence].recording;
             console.say(format!("{}:", data.recordings[recording as usize]));
@@ -148,6 +177,12 @@ pub(crate) fn run(args: &RunArgs, console: &mut Console<'_>) -> Result<(), Failu
             };
             state.digest(&model, &mut digest);
             steps += 1;
+            let decision = decider.decide_outputs(&model, &logits, state.steps());
+            if let Some(decision) = decision.map_err(failed)?
+                && ruled
+            {
+                log.event(piece.sequence, piece.start + t, decision, console);
+            }
             if ready {
                 log.step(piece.sequence, piece.start + t, &logits, console);
             }
@@ -167,6 +202,7 @@ pub(crate) fn run(args: &RunArgs, console: &mut Console<'_>) -> Result<(), Failu
         "steps": steps,
         "classes": classes,
         "decisions": log.decisions,
+        "events": log.events,
         "digest_host": format!("{:016x}", digest.value()),
         "digest_board": board.as_ref().map(|b| format!("{:016x}", b.digest)),
         "board": board.as_ref().map(|b| b.board.clone()),

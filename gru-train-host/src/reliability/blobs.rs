@@ -1,13 +1,15 @@
 //! Reference artifacts, and putting frames together that the exporter would refuse to write.
 
+use gru_core::Threshold;
 use gru_core::activation::Activation;
 use gru_core::artifact::{
-    DenseHeader, FRAME_LEN, GapPolicy, GruHeader, Header, LayerHeader, MAGIC, Readout, VERSION,
+    DecisionHeader, DenseHeader, FRAME_LEN, GapPolicy, GruHeader, Header, LayerHeader, MAGIC,
+    Readout, Smoothing, VERSION,
 };
 use gru_core::input::{FeatureParams, Limits};
 use gru_core::layout::{Layout, align4};
 use gru_core::random::{self, SplitMix};
-use gru_core::writer::{QuantLayer, QuantModel, fix_crc, write};
+use gru_core::writer::{QuantDecision, QuantLayer, QuantModel, fix_crc, write};
 
 /// Frame, header and payload joined, with the right lengths and checksum, whatever they say.
 ///
@@ -93,6 +95,18 @@ pub fn fill(header: &Header<'_>, rng: &mut SplitMix) -> QuantModel {
         layers,
         readout: header.readout,
         warm_up_steps: header.warm_up_steps,
+        decision: header.decision.map(|header| QuantDecision {
+            header,
+            thresholds: (0..input)
+                .map(|_| {
+                    let enter = rng.range(8_000, 24_000) as u16;
+                    Threshold {
+                        enter,
+                        release: rng.range(0, enter.into()) as u16,
+                    }
+                })
+                .collect(),
+        }),
         self_test: (0..steps * features).map(|_| rng.bits() as i16).collect(),
     }
 }
@@ -112,6 +126,7 @@ pub fn plain_header(layout: Layout, features: u16, layers: &[LayerHeader]) -> He
         layers: layers.iter().copied().collect(),
         readout: Readout::Last,
         warm_up_steps: 10,
+        decision: None,
         self_test: None,
     }
 }
@@ -199,12 +214,52 @@ pub fn references() -> Vec<(&'static str, Vec<u8>)> {
         name: "vectors",
         ..plain_header(Layout::Vector, 5, &[gru(6), dense(3)])
     };
+    let votes = Header {
+        name: "votes",
+        classes: "rest\nwalk\nrun",
+        decision: Some(DecisionHeader {
+            inverse_temperature: 5000,
+            every_steps: 2,
+            smoothing: Smoothing::Votes {
+                of: 5,
+                enter: 3,
+                keep: 2,
+            },
+            hold_steps: 4,
+            refractory_steps: 9,
+            background: Some(0),
+            ..DecisionHeader::new()
+        }),
+        ..plain_header(Layout::Pair, 3, &[gru(4), dense(3)])
+    };
+    let smooth = Header {
+        name: "smooth",
+        decision: Some(DecisionHeader {
+            smoothing: Smoothing::Exponential { shift: 2 },
+            margin: 3000,
+            ..DecisionHeader::new()
+        }),
+        ..plain_header(
+            Layout::Quad,
+            2,
+            &[
+                gru(3),
+                LayerHeader::Dense(DenseHeader {
+                    units: 1,
+                    activation: Activation::Sigmoid,
+                    frac: 0,
+                }),
+            ],
+        )
+    };
     [
         ("rows", rows),
         ("pair", pair),
         ("quad", quad),
         ("variants", variants),
         ("vector", vector),
+        ("votes", votes),
+        ("smooth", smooth),
     ]
     .into_iter()
     .zip(1..)

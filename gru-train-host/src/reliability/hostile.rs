@@ -6,11 +6,11 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 
 use gru_core::activation::Activation;
-use gru_core::artifact::{FRAME_LEN, Header, LayerHeader, Readout, VERSION};
+use gru_core::artifact::{FRAME_LEN, Header, LayerHeader, MAX_DIM, Readout, Smoothing, VERSION};
 use gru_core::layout::Layout;
 use gru_core::random::SplitMix;
 use gru_core::writer::{Aligned, host_state, read, write};
-use gru_core::{Digest, Field, LoadError, Model};
+use gru_core::{Decider, Digest, Field, LoadError, Model};
 
 use super::blobs::{assemble, dense, fill, gru, header, payload_start, plain_header, reseal};
 
@@ -221,6 +221,8 @@ pub fn exercise(bytes: &[u8], steps: u32) -> Result<Option<u64>, String> {
     let mut random = SplitMix(u64::from(model.tag()));
     let mut digest = Digest::default();
     let features = model.features();
+    let mut decider = Box::new(Decider::<{ 3 * MAX_DIM as usize }>::unbound());
+    decider.bind(&model).map_err(|e| e.to_string())?;
     if model.is_streaming() {
         let mut raw = vec![None; features];
         for step in 0..steps {
@@ -239,6 +241,17 @@ pub fn exercise(bytes: &[u8], steps: u32) -> Result<Option<u64>, String> {
                 return Err("argmax out of range".into());
             }
             state.digest(&model, &mut digest);
+            if let Some(decision) = decider.decide(&model, state).map_err(|e| e.to_string())? {
+                let class = decision.class().unwrap_or(u16::MAX);
+                if class != u16::MAX && usize::from(class) >= model.outputs() {
+                    return Err(format!("class {class}"));
+                }
+                // Without a rule of their own, the digest of earlier artifacts stays what it was.
+                if model.decision().is_some() {
+                    let words = [class, decision.confidence, decision.step as u16];
+                    digest.update(&words.map(|word| word as i16));
+                }
+            }
         }
     } else if model.step(state, &vec![0_i16; features]).is_ok() {
         return Err("a backward layer was stepped".into());
@@ -390,7 +403,9 @@ fn change_field(fields: &mut Header<'_>, random: &mut SplitMix) {
         Activation::Linear,
         Activation::Relu,
     ];
-    match random.below(9) {
+    match random.below(11) {
+        9 => fields.decision = None,
+        10 => change_decision(fields, random),
         0 => fields.features = interesting_u16(random),
         1 => fields.layout = Layout::ALL[random.below(3)],
         2 => fields.input_exponent = interesting_byte(random) & 31,
@@ -433,6 +448,31 @@ fn change_field(fields: &mut Header<'_>, random: &mut SplitMix) {
                 },
             }
         }
+    }
+}
+
+fn change_decision(fields: &mut Header<'_>, random: &mut SplitMix) {
+    let decision = fields.decision.get_or_insert_default();
+    match random.below(7) {
+        0 => decision.inverse_temperature = interesting_u16(random),
+        1 => decision.every_steps = interesting_u16(random),
+        2 => {
+            decision.smoothing = match random.below(3) {
+                0 => Smoothing::None,
+                1 => Smoothing::Exponential {
+                    shift: random.below(15) as u8,
+                },
+                _ => Smoothing::Votes {
+                    of: random.below(35) as u8,
+                    enter: random.below(35) as u8,
+                    keep: random.below(8) as u8,
+                },
+            };
+        }
+        3 => decision.margin = interesting_u16(random),
+        4 => decision.hold_steps = interesting_u16(random),
+        5 => decision.refractory_steps = interesting_u16(random),
+        _ => decision.background = Some(random.below(6) as u16),
     }
 }
 
