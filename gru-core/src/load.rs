@@ -6,9 +6,9 @@
 
 use crate::activation::Activation;
 use crate::artifact::{
-    DecisionHeader, DenseHeader, FEATURE_LIMITS, FEATURE_PARAMS, FRAME_LEN, GruHeader, Header,
-    LayerHeader, MAGIC, MAX_DIM, MAX_EXPONENT, MAX_LEN, MAX_NH_SHIFT, MAX_VOTES,
-    NEUTRAL_TEMPERATURE, Readout, Smoothing, THRESHOLD_LEN, VERSION, frame_crc,
+    DenseHeader, FEATURE_LIMITS, FEATURE_PARAMS, FRAME_LEN, GruHeader, Header, LayerHeader, MAGIC,
+    MAX_DIM, MAX_EXPONENT, MAX_LEN, MAX_NH_SHIFT, MAX_VOTES, NEUTRAL_TEMPERATURE, Readout,
+    Smoothing, THRESHOLD_LEN, VERSION, frame_crc,
 };
 use crate::decision::{Rule, Threshold};
 use crate::input::{FeatureParams, Limits};
@@ -511,7 +511,7 @@ fn check_decision<'a>(header: &Header<'a>, thresholds: &'a [u8]) -> Result<Rule<
         Some(LayerHeader::Gru(g)) => (g.units, false, 15 - g.exponent.min(15)),
         None => (0, false, 0),
     };
-    let decision = header.decision.unwrap_or(DecisionHeader::new());
+    let decision = header.decision.unwrap_or_default();
     let least = 256;
     let temperature = decision.inverse_temperature.wrapping_sub(least);
     let most = (u16::MAX - least) as usize;
