@@ -11,7 +11,7 @@ use gru_train_host::nn::data::{Inputs, Labels};
 use gru_train_host::nn::loss::Loss;
 use gru_train_host::nn::network::{Dropout, Network};
 use gru_train_host::nn::rng::Rng;
-use gru_train_host::nn::session::{Session, Setup};
+use gru_train_host::nn::session::{Session, Setup, Teacher};
 use gru_train_host::nn::simd::{Isa, Real};
 use gru_train_host::optim::{Adam, AdamConfig, Convention, clip_norm};
 use gru_train_host::spec::{Activation, DenseSpec, GruSpec, LayerSpec, ModelSpec, Readout};
@@ -219,6 +219,7 @@ fn check<E: Real>(isa: Isa, tolerance: f64) {
             class_weights: &[],
             threads: 1,
             change: None,
+            teacher: None,
         };
         setup.run(|session: &mut Session<'_, E>| {
             let params: Vec<E> = start.iter().map(|p| E::from_f64(*p)).collect();
@@ -309,7 +310,7 @@ fn gradients_and_adam_agree_in_f32() {
 }
 
 /// What no oracle covers: dropout, means over time, short rows, dense layers below and above,
-/// smoothed labels, weights. Every parameter against a finite difference in f64.
+/// smoothed labels, weights, a teacher. Every parameter against a finite difference in f64.
 #[test]
 fn every_gradient_equals_its_finite_difference() {
     let gru = |input, units, reset_after, activation| {
@@ -372,6 +373,19 @@ fn every_gradient_equals_its_finite_difference() {
                 label_smoothing: 0.1,
             };
             let mut network = Network::new::<f64>(&model, loss, Isa::all()[0]).expect("valid");
+            let mut teacher = ModelSpec {
+                layers: vec![
+                    gru(3, 11, true, Activation::Tanh),
+                    dense(11, 4, Activation::Linear),
+                ],
+                ..model.clone()
+            };
+            let teacher_network =
+                Network::new::<f64>(&teacher, loss, Isa::all()[0]).expect("valid");
+            let opinion: Vec<f64> = (0..teacher_network.parameters())
+                .map(|_| 0.8 * rng.normal())
+                .collect();
+            teacher_network.write(&opinion, &mut teacher);
             let recurrent = if recurrent { 0.3 } else { 0.0 };
             network
                 .set_dropout(Dropout {
@@ -399,6 +413,12 @@ fn every_gradient_equals_its_finite_difference() {
                 class_weights: &[1.0, 2.0, 0.5, 1.0],
                 threads: 1,
                 change: None,
+                teacher: Some(Teacher {
+                    network: &teacher_network,
+                    model: &teacher,
+                    temperature: 1.5,
+                    weight: 0.4,
+                }),
             };
             let start: Vec<f64> = (0..network.parameters())
                 .map(|_| 0.4 * rng.normal())

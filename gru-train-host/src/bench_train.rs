@@ -124,6 +124,7 @@ impl Bench {
             class_weights: &[],
             threads,
             change: None,
+            teacher: None,
         };
         let result = setup.run(|session: &mut Session<'_, f32>| {
             let mut params: Vec<f32> = network.flatten(&self.model);

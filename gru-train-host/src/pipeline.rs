@@ -10,9 +10,9 @@ use gru_core::{Digest, Model, StateError};
 
 use crate::dataset::{Counts, Dataset, Labels as DataLabels, UNLABELLED, Window, WindowLabel};
 use crate::nn::data::{Inputs, Labels, Sequences};
-use crate::quantize::{self, QuantReport, QuantizeOptions};
+use crate::quantize::{self, Calibration, QuantReport, QuantizeOptions};
 use crate::spec::{ModelSpec, Readout, Standardize};
-use crate::train::{self, Fit, Hooks, Progress, TrainConfig};
+use crate::train::{self, Fit, Hooks, Progress, Qat, TrainConfig};
 
 /// Windows that are run through the float model to find the ranges of what nothing bounds.
 const CALIBRATION_WINDOWS: usize = 512;
@@ -202,7 +202,7 @@ pub fn make(order: &Order<'_>, observe: &mut dyn FnMut(Progress<'_>)) -> Result<
     }
     let hooks = Hooks {
         model: Some(&facts),
-        ..Hooks::default()
+        start: None,
     };
     let fit = train::fit_with(
         config,
@@ -213,7 +213,11 @@ pub fn make(order: &Order<'_>, observe: &mut dyn FnMut(Progress<'_>)) -> Result<
         observe,
     )
     .map_err(|e| e.to_string())?;
-    let (quantized, report, artifact) = export(order, &fit.model)?;
+    let (quantized, report, artifact) = match (&fit.qat, config.qat) {
+        // The very scales that training has seen.
+        (Some(qat), Some(Qat { bits, .. })) => export_at(order, &qat.master, &qat.ranges, bits)?,
+        _ => export(order, &fit.model)?,
+    };
     Ok(Product {
         fit,
         quantized,
@@ -238,6 +242,17 @@ pub fn export(
         .collect();
     let ranges =
         quantize::calibrate(model, windows.iter().map(Vec::as_slice)).map_err(|e| e.to_string())?;
+    export_at(order, model, &ranges, 8)
+}
+
+/// Quantizes and writes a model with given ranges.
+fn export_at(
+    order: &Order<'_>,
+    model: &ModelSpec,
+    ranges: &Calibration,
+    bits: u8,
+) -> Result<(QuantModel, QuantReport, Vec<u8>), String> {
+    let data = order.data;
     let mut self_test = Vec::new();
     if let Some(first) = order.train.first() {
         let mut counts = Vec::new();
@@ -252,14 +267,16 @@ pub fn export(
         warm_up_steps: (model.decision.as_ref())
             .and_then(|d| d.warm_up_steps)
             .unwrap_or(0),
+        bits,
         ..QuantizeOptions::default()
     };
     let (mut quantized, report) =
-        quantize::quantize(model, &ranges, &options).map_err(|e| e.to_string())?;
+        quantize::quantize(model, ranges, &options).map_err(|e| e.to_string())?;
     let mut artifact = writer::write(&quantized, order.layout).map_err(|e| e.to_string())?;
     if (model.decision.as_ref()).is_some_and(|d| d.warm_up_steps.is_none()) {
         let aligned = writer::Aligned::new(&artifact);
         let ready = Model::load(&aligned).map_err(|e| e.to_string())?;
+        let every = order.train.len().div_ceil(CALIBRATION_WINDOWS).max(1);
         let some: Vec<Window> = order.train.iter().step_by(every).copied().collect();
         quantized.warm_up_steps = warm_up(&ready, data, &some).map_err(|e| e.to_string())?;
         artifact = writer::write(&quantized, order.layout).map_err(|e| e.to_string())?;

@@ -11,12 +11,11 @@ use gru_core::input::{FeatureParams, Limits};
 use gru_core::writer::{QuantDense, QuantGru, QuantLayer, QuantModel};
 use serde::{Deserialize, Serialize};
 
+use crate::nn::network::Grid;
 use crate::spec::{self, DenseSpec, GruSpec, LayerSpec, ModelSpec, SpecError};
 
 /// Unit of a 16-bit value whose full scale is 1.
 const LSB: f64 = 1.0 / 32768.0;
-/// Largest magnitude of an int8 weight.
-const INT8_MAX: i32 = 127;
 /// The sum of a row's magnitudes may not pass this, or its accumulator could overflow.
 const ROW_SUM_MAX: i64 = 65535;
 /// Headroom over the calibration data for ranges that nothing bounds.
@@ -255,6 +254,8 @@ pub struct QuantizeOptions {
     pub warm_up_steps: u16,
     /// Raw counts of the self-test's samples; empty for none.
     pub self_test: Vec<i16>,
+    /// Bits of a weight, 2 to 8; fewer than 8 still take a byte each.
+    pub bits: u8,
 }
 
 impl Default for QuantizeOptions {
@@ -264,6 +265,7 @@ impl Default for QuantizeOptions {
             limits: Vec::new(),
             warm_up_steps: 0,
             self_test: Vec::new(),
+            bits: 8,
         }
     }
 }
@@ -368,6 +370,11 @@ pub fn quantize(
             model.layers.len()
         )));
     }
+    // With few levels, clipping the largest weights a little can cost less than coarse steps.
+    let levels = Levels {
+        most: (1 << (options.bits.clamp(2, 8) - 1)) - 1,
+        search: options.bits < 8,
+    };
     let input_exponent = exponent(calibration.input as f64, 15);
     let (features, rest) = features(model, input_exponent);
     let mut report = QuantReport::default();
@@ -379,13 +386,13 @@ pub fn quantize(
         let mut losses = Losses::default();
         match layer {
             LayerSpec::Gru(g) => {
-                let q = gru(i, g, unit, &left_over, range, &mut losses)?;
+                let q = gru(i, g, unit, &left_over, range, levels, &mut losses)?;
                 unit = 2f64.powi(q.header.exponent as i32) * LSB;
                 layers.push(QuantLayer::Gru(q));
             }
             LayerSpec::Dense(d) => {
                 let last = i + 1 == model.layers.len();
-                let q = dense(i, d, unit, &left_over, range, last, &mut losses)?;
+                let q = dense(i, d, unit, &left_over, range, (last, levels), &mut losses)?;
                 unit = match q.header.activation {
                     Activation::Linear | Activation::Relu => 0.5f64.powi(q.header.frac as i32),
                     _ => LSB,
@@ -434,6 +441,111 @@ pub fn quantize(
     Ok((quantized, report))
 }
 
+/// What the integers of `model` mean in real numbers: the float twin of what will be deployed.
+///
+/// The biases are those of the float computation, or with `floors`, for fused cells
+/// ([`GruShape::fused`](crate::nn::gru::GruShape::fused)), those that make up for the core's floors.
+/// Standardised inputs are taken as they are, so `model` must have no `standardize` then.
+///
+/// # Errors
+/// Those of [`quantize`].
+pub fn deployed(
+    model: &ModelSpec,
+    calibration: &Calibration,
+    bits: u8,
+    floors: bool,
+) -> Result<(ModelSpec, Grid), QuantizeError> {
+    let options = QuantizeOptions {
+        bits,
+        ..QuantizeOptions::default()
+    };
+    // The offsets' rests would go into the biases.
+    let plain = ModelSpec {
+        standardize: spec::Standardize::default(),
+        counts_per_unit: Vec::new(),
+        layers: model.layers.clone(),
+        readout: model.readout,
+        ..ModelSpec::default()
+    };
+    let (quantized, _) = quantize(&plain, calibration, &options)?;
+    let mut twin = model.clone();
+    let mut grid = Grid {
+        input_exponent: quantized.input_exponent,
+        nh_shift: Vec::new(),
+    };
+    let mut unit = 2f64.powi(quantized.input_exponent as i32) * LSB;
+    let layers = twin.layers.iter_mut().zip(&quantized.layers);
+    for (layer, ((to, q), range)) in layers.zip(&calibration.layers).enumerate() {
+        match (to, q) {
+            (LayerSpec::Gru(g), QuantLayer::Gru(q)) => {
+                // The scales follow from the float weights.
+                let scales = gru_scales(layer, g, unit, range)?;
+                let units = g.units;
+                let floors = floors
+                    && g.reset_after
+                    && g.clip.is_none()
+                    && g.activation == spec::Activation::Tanh
+                    && g.recurrent_activation == spec::Activation::Sigmoid;
+                let cols = g.input;
+                let parts = [
+                    (&mut g.w, &q.w, &q.mw, scales.w_unit, cols),
+                    (&mut g.u, &q.u, &q.mu, scales.u_unit, units),
+                ];
+                for (to, from, multipliers, s1, cols) in parts {
+                    let rows = to.chunks_exact_mut(cols).zip(from.chunks_exact(cols));
+                    for (r, ((to, from), m)) in rows.zip(multipliers).enumerate() {
+                        let scale = s1[(r >= 2 * units) as usize] * f64::from(*m);
+                        for (to, q) in to.iter_mut().zip(from) {
+                            *to = (f64::from(*q) * scale) as f32;
+                        }
+                    }
+                }
+                let nh_fs = scales.candidate_full_scale * 2f64.powi(q.header.nh_shift as i32);
+                let back = |b: i16, fs: f64, lost: f64| {
+                    let lost = if floors { 0.0 } else { lost };
+                    ((f64::from(b) - lost) * fs * LSB) as f32
+                };
+                g.b_rec.fill(0.0);
+                for r in 0..3 * units {
+                    let fs = match r < 2 * units {
+                        true => scales.gate_full_scale,
+                        false => scales.candidate_full_scale,
+                    };
+                    g.b_in[r] = back(q.b[r], fs, 1.0);
+                }
+                if g.reset_after {
+                    for r in 2 * units..3 * units {
+                        g.b_rec[r] = back(q.b[units + r], nh_fs, 0.5);
+                    }
+                }
+                unit = 2f64.powi(q.header.exponent as i32) * LSB;
+                grid.nh_shift.push(q.header.nh_shift);
+            }
+            (LayerSpec::Dense(d), QuantLayer::Dense(q)) => {
+                let linear = matches!(q.header.activation, Activation::Linear | Activation::Relu);
+                let out = match linear {
+                    true => 0.5f64.powi(q.header.frac as i32),
+                    false => activation(layer, d.activation, 0)?.1 * LSB,
+                };
+                let rows = d.w.chunks_exact_mut(d.input).zip(q.w.chunks_exact(d.input));
+                for ((to, from), m) in rows.zip(&q.m) {
+                    let scale = f64::from(*m) * out / unit / 4294967296.0;
+                    for (to, q) in to.iter_mut().zip(from) {
+                        *to = (f64::from(*q) * scale) as f32;
+                    }
+                }
+                for (to, b) in d.b.iter_mut().zip(&q.b) {
+                    *to = ((f64::from(*b) - 0.5) * out) as f32;
+                }
+                unit = if linear { out } else { LSB };
+                grid.nh_shift.push(0);
+            }
+            _ => {}
+        }
+    }
+    Ok((twin, grid))
+}
+
 /// The smallest `e` in `0..=most` with `2^e >= range`.
 fn exponent(range: f64, most: u8) -> u8 {
     range.max(1.0).log2().ceil().min(most as f64) as u8
@@ -465,6 +577,15 @@ fn features(model: &ModelSpec, input_exponent: u8) -> (Vec<FeatureParams>, Vec<f
             (params, (mean - offset) / std)
         })
         .unzip()
+}
+
+/// Which integers a weight may become.
+#[derive(Debug, Clone, Copy)]
+struct Levels {
+    /// Largest magnitude.
+    most: i32,
+    /// Whether to look for the scale with the least error.
+    search: bool,
 }
 
 #[derive(Default)]
@@ -625,6 +746,7 @@ fn gru(
     unit: f64,
     left_over: &[f64],
     range: &LayerRange,
+    levels: Levels,
     losses: &mut Losses,
 ) -> Result<QuantGru, QuantizeError> {
     let scales = gru_scales(layer, g, unit, range)?;
@@ -634,12 +756,12 @@ fn gru(
         let mut multipliers = Vec::new();
         for (r, row) in weights.chunks_exact(n).enumerate() {
             let s1 = units_of[(r >= 2 * units) as usize];
-            let quantized = quantize_row(row, s1, INT8_MAX, false);
+            let quantized = quantize_row(row, s1, levels.most, levels.search);
             if quantized.multiplier > 32767 {
                 return Err(QuantizeError::Weights {
                     layer,
                     found: row.iter().fold(0.0, |m, w| w.abs().max(m)),
-                    limit: (s1 * 32767.0 * INT8_MAX as f64) as f32,
+                    limit: (s1 * 32767.0 * levels.most as f64) as f32,
                 });
             }
             losses.row(row, &quantized, s1 * quantized.multiplier as f64);
@@ -706,7 +828,7 @@ fn dense(
     unit: f64,
     left_over: &[f64],
     range: &LayerRange,
-    last: bool,
+    (last, levels): (bool, Levels),
     losses: &mut Losses,
 ) -> Result<QuantDense, QuantizeError> {
     // A softmax at the end is left to whoever reads the logits.
@@ -721,13 +843,13 @@ fn dense(
             .map(|row| {
                 // Dense rows have a free scale: the largest weight takes the largest integer.
                 let largest = row.iter().fold(0f32, |m, w| m.max(w.abs())) as f64;
-                let scale = (largest / INT8_MAX as f64).max(1e-12);
-                quantize_row(row, scale / 4096.0, INT8_MAX, false)
+                let scale = (largest / levels.most as f64).max(1e-12);
+                quantize_row(row, scale / 4096.0, levels.most, levels.search)
             })
             .collect();
     let scale_of = |row: &[f32], q: &QuantRow| {
         let largest = row.iter().fold(0f32, |m, w| m.max(w.abs())) as f64;
-        (largest / INT8_MAX as f64).max(1e-12) / 4096.0 * q.multiplier as f64
+        (largest / levels.most as f64).max(1e-12) / 4096.0 * q.multiplier as f64
     };
     let scales: Vec<f64> =
         d.w.chunks_exact(d.input)
@@ -755,8 +877,8 @@ fn dense(
     if multiplier(widest, frac) > i32::MAX as f64 {
         return Err(QuantizeError::Weights {
             layer,
-            found: (widest * INT8_MAX as f64) as f32,
-            limit: (i32::MAX as f64 / multiplier(1.0, frac) * INT8_MAX as f64) as f32,
+            found: (widest * levels.most as f64) as f32,
+            limit: (i32::MAX as f64 / multiplier(1.0, frac) * levels.most as f64) as f32,
         });
     }
     let mut w = Vec::with_capacity(d.w.len());
@@ -787,4 +909,121 @@ fn dense(
         m,
         b,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::nn::data::{Inputs, Labels, Sequences};
+    use crate::nn::loss::Loss;
+    use crate::nn::network::Network;
+    use crate::nn::rng::Rng;
+    use crate::nn::session::{Session, Setup};
+    use crate::nn::simd::Isa;
+    use crate::spec::{Readout, Standardize};
+    use gru_core::layout::Layout;
+    use gru_core::{Model, writer};
+
+    /// How far the states of the trainer's rounded forward pass are from the integer core's, in
+    /// units of the state, over whole sequences: the differences may add up from step to step.
+    fn distances(units: usize, weights: f64, grid: bool) -> Vec<f64> {
+        let (features, count, steps) = (3, 8, 120);
+        let mut rng = Rng::new(units as u64);
+        let mut gru = GruSpec::zeros(features, units);
+        gru.return_sequences = true;
+        let all = [&mut gru.w, &mut gru.u, &mut gru.b_in, &mut gru.b_rec];
+        for v in all.into_iter().flatten() {
+            *v = (weights * rng.normal()) as f32;
+        }
+        // The states themselves as outputs.
+        let mut dense = DenseSpec::zeros(units, units);
+        for k in 0..units {
+            dense.w[k * units + k] = 1.0;
+        }
+        // One count is one unit of the conditioned input.
+        let model = ModelSpec {
+            layers: vec![LayerSpec::Gru(gru), LayerSpec::Dense(dense)],
+            readout: Readout::Every,
+            classes: (0..units).map(|k| k.to_string()).collect(),
+            standardize: Standardize {
+                mean: vec![0.0; features],
+                std: vec![8192.0 / 32767.0; features],
+            },
+            counts_per_unit: vec![32767.0; features],
+            ..ModelSpec::default()
+        };
+        let counts: Vec<i16> = (0..count * steps * features)
+            .map(|_| (rng.normal() * 8192.0).clamp(-32000.0, 32000.0) as i16)
+            .collect();
+        let x: Vec<f32> = counts.iter().map(|c| f32::from(*c) / 8192.0).collect();
+        let ranges = calibrate(&model, x.chunks(steps * features)).unwrap();
+
+        let (quantized, _) = quantize(&model, &ranges, &QuantizeOptions::default()).unwrap();
+        assert_eq!(quantized.input_exponent, 2);
+        let artifact = writer::write(&quantized, Layout::Rows).unwrap();
+        let bytes = writer::Aligned::new(&artifact);
+        let core = Model::load(&bytes).unwrap();
+        let mut state = writer::host_state(&core).unwrap();
+        let mut integer = Vec::new();
+        for sequence in counts.chunks(steps * features) {
+            state.reset(&core).unwrap();
+            for sample in sequence.chunks(features) {
+                let sample: Vec<i32> = sample.iter().map(|c| i32::from(*c)).collect();
+                core.step(&mut state, &sample).unwrap();
+                let h = state.hidden(&core).next().unwrap();
+                integer.extend(h[..units].iter().map(|h| f64::from(*h)));
+            }
+        }
+
+        let (mut twin, grids) = deployed(&model, &ranges, 8, grid).unwrap();
+        twin.layers[1] = model.layers[1].clone();
+        let mut network = Network::new::<f32>(&twin, Loss::default(), Isa::all()[0]).unwrap();
+        network.set_grid(grid.then_some(&grids));
+        let labels = vec![0; count * steps];
+        let sets = [Sequences {
+            inputs: Inputs::F32(&x),
+            labels: Labels::PerStep(&labels),
+            count,
+            ..Sequences::windows(&x, features, steps, &[])
+        }];
+        let setup = Setup {
+            network: &network,
+            sets: &sets,
+            class_weights: &[],
+            threads: 1,
+            change: None,
+            teacher: None,
+        };
+        let mut float = vec![0.0; integer.len()];
+        let indices: Vec<usize> = (0..count).collect();
+        setup.run(|session: &mut Session<'_, f32>| {
+            session.set_weights(&network.flatten::<f32>(&twin));
+            session.predict(0, &indices, |sequence, step, y| {
+                let to = &mut float[(sequence * steps + step) * units..];
+                for (to, y) in to.iter_mut().zip(y) {
+                    *to = f64::from(*y) * 32768.0;
+                }
+            });
+        });
+        (integer.iter().zip(&float).map(|(a, b)| (a - b).abs())).collect()
+    }
+
+    #[test]
+    fn the_trainer_s_forward_pass_computes_as_the_integer_core_does() {
+        for (units, weights) in [(5, 0.3), (20, 0.3)] {
+            let worst = |d: &[f64]| d.iter().fold(0.0_f64, |a, b| a.max(*b));
+            let mean = |d: &[f64]| d.iter().sum::<f64>() / d.len() as f64;
+            let grid = distances(units, weights, true);
+            let none = distances(units, weights, false);
+            // The core's tanh table is up to 2 units off, and each gate has one.
+            assert!(
+                mean(&grid) < 1.2 && mean(&grid) < 0.85 * mean(&none) && worst(&grid) < 16.0,
+                "{units} {weights}: mean {:.2} worst {:.1}, without grids {:.2} and {:.1}",
+                mean(&grid),
+                worst(&grid),
+                mean(&none),
+                worst(&none)
+            );
+        }
+    }
 }

@@ -25,12 +25,13 @@ use serde::{Deserialize, Serialize};
 use crate::nn::data::{Labels, Sequences};
 use crate::nn::init;
 use crate::nn::loss::Loss;
-use crate::nn::network::{Dropout, Matrix, Network, Tally};
+use crate::nn::network::{Dropout, Grid, Network, Tally};
 use crate::nn::rng::Rng;
-use crate::nn::session::{Session, Setup};
+use crate::nn::session::{Session, Setup, Teacher};
 use crate::nn::simd::Isa;
 use crate::optim::schedule::Schedule;
 use crate::optim::{Adam, AdamConfig, clip_norm, norm};
+use crate::quantize::{self, Calibration, QuantizeError};
 use crate::spec::{DecisionSpec, DenseSpec, GruSpec, LayerSpec, ModelSpec, Readout, Standardize};
 
 mod augment;
@@ -79,10 +80,12 @@ pub struct TrainConfig {
     pub augment: Augment,
     /// Stop when validation has not improved for this many epochs, and go back to the best one.
     pub patience: Option<usize>,
-    /// Quantization-aware training.
+    /// Quantization-aware training, after the epochs in floats.
     pub qat: Option<Qat>,
     /// How the outputs of a stream become decisions; goes into the artifact.
     pub decision: Option<DecisionSpec>,
+    /// Learn from a larger model, too, which is trained first.
+    pub distill: Option<Distill>,
     /// Everything random follows from it.
     pub seed: u64,
     /// Threads; 0 for all. The result does not depend on it.
@@ -115,6 +118,7 @@ impl Default for TrainConfig {
             patience: None,
             qat: None,
             decision: None,
+            distill: None,
             seed: 0,
             threads: 0,
             checkpoint: None,
@@ -123,28 +127,58 @@ impl Default for TrainConfig {
     }
 }
 
-/// Quantization-aware training: the forward pass sees quantized weights and the grids of the
-/// integer core, the gradient goes straight through to the float weights.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+/// Quantization-aware training through time: the forward pass computes with the weights, biases,
+/// sums, gates and states of the integer core, the gradient goes straight through to the float
+/// weights.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Qat {
-    /// Bits of a weight: 8 or 4.
+    /// Bits of a weight, 2 to 8; the core's are 8.
+    #[serde(default = "eight")]
     pub bits: u8,
-    /// First epoch that is trained this way.
-    #[serde(default)]
-    pub from_epoch: usize,
+    /// Passes over the training set, after those in floats.
+    pub epochs: usize,
+    /// Learning rate at the beginning, as a factor of the recipe's; falls to 0 along half a cosine.
+    #[serde(default = "tenth")]
+    pub lr: f64,
 }
 
-/// Rounds one matrix of weights to what will be deployed, in place; rows are outputs.
-///
-/// The quantizer supplies this, so that training and export round in the same way.
-pub type FakeQuant<'a> = dyn Fn(Matrix, u8, &mut [f32]) + Sync + 'a;
+fn eight() -> u8 {
+    8
+}
+
+fn tenth() -> f64 {
+    0.1
+}
+
+/// A larger model of the same kind is trained first, with the same recipe; the small one then
+/// learns from its opinion of each augmented sequence as well as from the labels.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Distill {
+    /// Units of each of its GRU layers.
+    pub units: Vec<usize>,
+    /// Passes over the training set.
+    pub epochs: usize,
+    /// Both logits are divided by it before the softmax.
+    #[serde(default = "two")]
+    pub temperature: f32,
+    /// Share of the loss; the labels have the rest.
+    #[serde(default = "most")]
+    pub weight: f32,
+}
+
+fn two() -> f32 {
+    2.0
+}
+
+fn most() -> f32 {
+    0.7
+}
 
 /// What the caller may look at or supply.
 #[derive(Default)]
 pub struct Hooks<'a> {
-    /// Rounding of the weights for [`TrainConfig::qat`]; without it, symmetric rows.
-    pub fake_quant: Option<&'a FakeQuant<'a>>,
     /// Facts about the data that belong into the model: name, standardisation, classes, …
     /// (its `layers` and `readout` are replaced). Rotation needs the standardisation.
     pub model: Option<&'a ModelSpec>,
@@ -198,12 +232,25 @@ pub struct Epoch {
 /// A trained model and how it came about.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Fit {
-    /// The model.
+    /// The model; after quantization-aware training with the weights that the integers mean.
     pub model: ModelSpec,
+    /// What quantization-aware training began with and ended with, if there was any.
+    pub qat: Option<QatFit>,
     /// One entry per epoch.
     pub history: Vec<Epoch>,
     /// The epoch whose weights were taken, if one was chosen by validation.
     pub best_epoch: Option<usize>,
+}
+
+/// Both ends of quantization-aware training.
+#[derive(Debug, Clone, PartialEq)]
+pub struct QatFit {
+    /// The model that was trained in floats.
+    pub float: ModelSpec,
+    /// The trained weights before they are rounded; with `ranges` they give the deployed integers.
+    pub master: ModelSpec,
+    /// The ranges that the scales were made from.
+    pub ranges: Calibration,
 }
 
 /// Why training stopped.
@@ -286,10 +333,36 @@ impl TrainConfig {
                 self.clip_norm
             ));
         }
-        if let Some(qat) = self.qat
-            && !(2..=8).contains(&qat.bits)
-        {
-            return bad(format!("qat.bits {}, expected 2 to 8", qat.bits));
+        if let Some(qat) = self.qat {
+            if !(2..=8).contains(&qat.bits) {
+                return bad(format!("qat.bits {}, expected 2 to 8", qat.bits));
+            }
+            if !(qat.lr.is_finite() && qat.lr > 0.0) {
+                return bad(format!("qat.lr {}, expected a positive number", qat.lr));
+            }
+        }
+        if let Some(distill) = &self.distill {
+            if distill.units.is_empty() || distill.units.contains(&0) || distill.epochs == 0 {
+                return bad(format!(
+                    "distill.units {:?} and distill.epochs {}, expected a layer with units and an epoch",
+                    distill.units, distill.epochs
+                ));
+            }
+            let t = distill.temperature;
+            if !(t.is_finite() && t > 0.0) {
+                return bad(format!(
+                    "distill.temperature {t}, expected a positive number"
+                ));
+            }
+            if !(0.0..=1.0).contains(&distill.weight) {
+                return bad(format!(
+                    "distill.weight {}, expected 0 to 1",
+                    distill.weight
+                ));
+            }
+            if !matches!(self.loss, Loss::Softmax { .. }) {
+                return bad("distill needs the softmax loss".into());
+            }
         }
         if self.resume && self.checkpoint.is_none() {
             return bad("resume needs checkpoint, the file to go on from".into());
@@ -315,6 +388,28 @@ impl TrainConfig {
             adam.weight_decay = self.weight_decay;
         }
         adam
+    }
+
+    /// Epochs in all.
+    fn total(&self) -> usize {
+        self.epochs + self.qat.map_or(0, |q| q.epochs)
+    }
+
+    /// The recipe of the teacher.
+    fn teacher(&self, distill: &Distill) -> Self {
+        Self {
+            units: distill.units.clone(),
+            epochs: distill.epochs,
+            distill: None,
+            qat: None,
+            seed: Rng::of(&[self.seed, 6]).next_u64(),
+            checkpoint: self.checkpoint.as_ref().map(|path| {
+                let mut path = path.clone().into_os_string();
+                path.push(".teacher");
+                path.into()
+            }),
+            ..self.clone()
+        }
     }
 
     fn threads(&self) -> usize {
@@ -497,7 +592,32 @@ pub fn fit_with(
     network
         .set_dropout(dropout)
         .map_err(|e| invalid(e.to_string()))?;
-    network.set_grid(config.qat.is_some_and(|q| q.from_epoch == 0));
+    let teacher = match &config.distill {
+        Some(distill) => {
+            let hooks = Hooks {
+                model: hooks.model,
+                start: None,
+            };
+            let config = config.teacher(distill);
+            Some(fit_with(&config, data, validation, outputs, &hooks, observe)?.model)
+        }
+        None => None,
+    };
+    let teacher_network = match &teacher {
+        Some(model) => Some(
+            Network::new::<f32>(model, config.loss(), isa).map_err(|e| invalid(e.to_string()))?,
+        ),
+        None => None,
+    };
+    let taught = match (&config.distill, &teacher, &teacher_network) {
+        (Some(distill), Some(model), Some(network)) => Some(Teacher {
+            network,
+            model,
+            temperature: distill.temperature,
+            weight: distill.weight,
+        }),
+        _ => None,
+    };
     let mut state = State::new(&network, &model, config);
     if config.resume
         && let Some(path) = &config.checkpoint
@@ -505,31 +625,100 @@ pub fn fit_with(
     {
         state = checkpoint::read(path, config, state.params.len())?;
     }
-    // The grids are part of the network, which the worker threads share: one session for the
-    // epochs before quantization-aware training and one for those after its start.
-    let switch = config
-        .qat
-        .map_or(config.epochs, |q| q.from_epoch.min(config.epochs));
-    for (until, grid) in [(switch, false), (config.epochs, true)] {
-        if state.epoch >= until || state.stopped {
-            continue;
-        }
-        network.set_grid(grid);
-        run(
-            config, &network, data, validation, hooks, observe, &mut state, until,
-        )?;
-    }
-    let params = match (&state.best, &state.ema) {
-        (Some((_, _, best)), _) => best,
-        (None, Some(ema)) => ema,
-        (None, None) => &state.params,
+    let run = |network: &Network,
+               state: &mut State,
+               aware: Option<&Aware>,
+               until: usize,
+               observe: &mut dyn FnMut(Progress<'_>)| {
+        let job = Job {
+            config,
+            network,
+            data,
+            validation,
+            standardize: hooks.model.map(|m| &m.standardize),
+            teacher: taught,
+            aware,
+        };
+        job.run(observe, state, until)
     };
-    network.write(params, &mut model);
+    if state.float.is_none() {
+        run(&network, &mut state, None, config.epochs, observe)?;
+    }
+    let mut qat_fit = None;
+    if let Some(qat) = config.qat
+        && qat.epochs > 0
+    {
+        let float = match state.float.take() {
+            Some(float) => float,
+            None => {
+                let float = state.result().to_vec();
+                state.begin(&float, config);
+                float
+            }
+        };
+        network.write(&float, &mut model);
+        state.float = Some(float);
+        let unusable = |e: QuantizeError| invalid(format!("qat: {e}"));
+        let ranges = ranges(&model, data).map_err(unusable)?;
+        let aware = Aware {
+            model: model.clone(),
+            ranges: ranges.clone(),
+            bits: qat.bits,
+        };
+        // The grids are part of the network, which the worker threads share.
+        let (_, grid) = aware.round(&network, &state.params)?;
+        network.set_grid(Some(&grid));
+        run(&network, &mut state, Some(&aware), config.total(), observe)?;
+        let mut master = model.clone();
+        network.write(state.result(), &mut master);
+        let (twin, _) = quantize::deployed(&master, &ranges, qat.bits, false).map_err(unusable)?;
+        qat_fit = Some(QatFit {
+            float: std::mem::replace(&mut model, twin),
+            master,
+            ranges,
+        });
+    } else {
+        network.write(state.result(), &mut model);
+    }
     Ok(Fit {
         best_epoch: state.best.as_ref().map(|(epoch, ..)| *epoch),
         history: state.history,
+        qat: qat_fit,
         model,
     })
+}
+
+/// Sequences that are run through the float model to find the ranges for the scales.
+const RANGE_SEQUENCES: usize = 256;
+
+/// The ranges of a float model on training sequences.
+fn ranges(model: &ModelSpec, data: &Sequences<'_>) -> Result<Calibration, QuantizeError> {
+    let every = data.count.div_ceil(RANGE_SEQUENCES).max(1);
+    let mut all = Vec::new();
+    for index in (0..data.count).step_by(every) {
+        let mut values = Vec::new();
+        data.read(index, data.length(index), &mut values);
+        all.push(values);
+    }
+    quantize::calibrate(model, all.iter().map(Vec::as_slice))
+}
+
+/// How weights are rounded for quantization-aware training.
+struct Aware {
+    model: ModelSpec,
+    ranges: Calibration,
+    bits: u8,
+}
+
+impl Aware {
+    /// The deployed weights and biases in the order of the parameters, and the grids.
+    fn round(&self, network: &Network, params: &[f32]) -> Result<(Vec<f32>, Grid), TrainError> {
+        let mut model = self.model.clone();
+        network.write(params, &mut model);
+        let (twin, grid) = quantize::deployed(&model, &self.ranges, self.bits, true)
+            .map_err(|e| TrainError::Invalid(format!("qat: {e}")))?;
+        Ok((network.flatten(&twin), grid))
+    }
 }
 
 /// Everything that changes during training; a checkpoint is exactly this.
@@ -548,6 +737,8 @@ struct State {
     since: usize,
     drops: u32,
     stopped: bool,
+    /// What training in floats came to, once quantization-aware training has begun.
+    float: Option<Vec<f32>>,
     history: Vec<Epoch>,
 }
 
@@ -566,78 +757,109 @@ impl State {
             since: 0,
             drops: 0,
             stopped: false,
+            float: None,
             history: Vec::new(),
         }
     }
+
+    /// The weights to take: the best, the averaged or the last ones.
+    fn result(&self) -> &[f32] {
+        match (&self.best, &self.ema) {
+            (Some((_, _, best)), _) => best,
+            (None, Some(ema)) => ema,
+            (None, None) => &self.params,
+        }
+    }
+
+    /// Goes on from other weights, with a fresh optimizer and no early stopping.
+    fn begin(&mut self, params: &[f32], config: &TrainConfig) {
+        self.params = params.to_vec();
+        self.m.fill(0.0);
+        self.v.fill(0.0);
+        self.step = 0;
+        self.ema = config.ema.map(|_| params.to_vec());
+        self.best = None;
+        self.stopped = false;
+        self.epoch = config.epochs;
+    }
 }
 
-#[expect(
-    clippy::too_many_arguments,
-    reason = "the inner half of fit_with, split for the borrow"
-)]
-fn run(
-    config: &TrainConfig,
-    network: &Network,
-    data: &Sequences<'_>,
-    validation: Option<&Sequences<'_>>,
-    hooks: &Hooks<'_>,
-    observe: &mut dyn FnMut(Progress<'_>),
-    state: &mut State,
-    until: usize,
-) -> Result<(), TrainError> {
-    let none = Standardize::default();
-    let standardize = hooks.model.map_or(&none, |m| &m.standardize);
-    let (seed, features) = (config.seed, data.features);
-    let change = |round: u64, index: usize, steps: usize, x: &mut [f32]| {
-        let mut rng = Rng::of(&[seed, 3, round, index as u64]);
-        config
-            .augment
-            .apply(&mut rng, standardize, features, steps, x, &mut Vec::new());
-    };
-    let sets: Vec<Sequences<'_>> = std::iter::once(*data).chain(validation.copied()).collect();
-    let setup = Setup {
-        network,
-        sets: &sets,
-        class_weights: &config.class_weights,
-        threads: config.threads(),
-        change: Some(&change),
-    };
-    setup.run(|session: &mut Session<'_, f32>| {
-        let mut epochs = Epochs {
-            config,
-            network,
-            hooks,
-            decays: network.decays(),
-            quantized: Vec::new(),
-            adam: Adam {
-                m: std::mem::take(&mut state.m),
-                v: std::mem::take(&mut state.v),
-                step: state.step,
-            },
-        };
-        let mut result = Ok(());
-        while result.is_ok() && state.epoch < until && !state.stopped {
-            result = epochs.one(session, &sets, state, observe);
-            if result.is_ok()
-                && let Some(path) = &config.checkpoint
-            {
-                epochs.give_back(state);
-                result = checkpoint::write(path, config, state);
-                epochs.adam.m = std::mem::take(&mut state.m);
-                epochs.adam.v = std::mem::take(&mut state.v);
-            }
+/// One stage of training: in floats, or aware of quantization.
+struct Job<'a> {
+    config: &'a TrainConfig,
+    network: &'a Network,
+    data: &'a Sequences<'a>,
+    validation: Option<&'a Sequences<'a>>,
+    standardize: Option<&'a Standardize>,
+    teacher: Option<Teacher<'a>>,
+    aware: Option<&'a Aware>,
+}
+
+impl Job<'_> {
+    fn run(
+        &self,
+        observe: &mut dyn FnMut(Progress<'_>),
+        state: &mut State,
+        until: usize,
+    ) -> Result<(), TrainError> {
+        let (config, network) = (self.config, self.network);
+        if state.epoch >= until || state.stopped {
+            return Ok(());
         }
-        epochs.give_back(state);
-        result
-    })
+        let none = Standardize::default();
+        let standardize = self.standardize.unwrap_or(&none);
+        let (seed, features) = (config.seed, self.data.features);
+        let change = |round: u64, index: usize, steps: usize, x: &mut [f32]| {
+            let mut rng = Rng::of(&[seed, 3, round, index as u64]);
+            let scratch = &mut Vec::new();
+            (config.augment).apply(&mut rng, standardize, features, steps, x, scratch);
+        };
+        let sets: Vec<Sequences<'_>> = std::iter::once(*self.data)
+            .chain(self.validation.copied())
+            .collect();
+        let setup = Setup {
+            network,
+            sets: &sets,
+            class_weights: &config.class_weights,
+            threads: config.threads(),
+            change: Some(&change),
+            teacher: self.teacher,
+        };
+        setup.run(|session: &mut Session<'_, f32>| {
+            let mut epochs = Epochs {
+                config,
+                network,
+                aware: self.aware,
+                decays: network.decays(),
+                adam: Adam {
+                    m: std::mem::take(&mut state.m),
+                    v: std::mem::take(&mut state.v),
+                    step: state.step,
+                },
+            };
+            let mut result = Ok(());
+            while result.is_ok() && state.epoch < until && !state.stopped {
+                result = epochs.one(session, &sets, state, observe);
+                if result.is_ok()
+                    && let Some(path) = &config.checkpoint
+                {
+                    epochs.give_back(state);
+                    result = checkpoint::write(path, config, state);
+                    epochs.adam.m = std::mem::take(&mut state.m);
+                    epochs.adam.v = std::mem::take(&mut state.v);
+                }
+            }
+            epochs.give_back(state);
+            result
+        })
+    }
 }
 
 struct Epochs<'a> {
     config: &'a TrainConfig,
     network: &'a Network,
-    hooks: &'a Hooks<'a>,
+    aware: Option<&'a Aware>,
     decays: Vec<bool>,
-    quantized: Vec<f32>,
     adam: Adam<f32>,
 }
 
@@ -648,22 +870,32 @@ impl Epochs<'_> {
         state.step = self.adam.step;
     }
 
-    /// Hands weights to the session, rounded where the epoch is quantization-aware.
-    fn set_weights(&mut self, session: &mut Session<'_, f32>, params: &[f32], epoch: usize) {
-        match self.config.qat {
-            Some(qat) if epoch >= qat.from_epoch => {
-                self.quantized.clear();
-                self.quantized.extend_from_slice(params);
-                for matrix in self.network.matrices() {
-                    let w = &mut self.quantized[matrix.start..][..matrix.rows * matrix.cols];
-                    match self.hooks.fake_quant {
-                        Some(round) => round(matrix, qat.bits, w),
-                        None => symmetric_rows(matrix, qat.bits, w),
-                    }
-                }
-                session.set_weights(&self.quantized);
+    /// Hands weights to the session, rounded where training is aware of it.
+    fn set_weights(
+        &self,
+        session: &mut Session<'_, f32>,
+        params: &[f32],
+    ) -> Result<(), TrainError> {
+        match self.aware {
+            Some(aware) => session.set_weights(&aware.round(self.network, params)?.0),
+            None => session.set_weights(params),
+        }
+        Ok(())
+    }
+
+    /// The learning rate when `done` epochs are over (fractions count the batches).
+    fn rate(&self, done: f64, drops: u32) -> f64 {
+        let config = self.config;
+        match (self.aware, config.qat) {
+            (Some(_), Some(qat)) => {
+                let fall = Schedule::Cosine {
+                    warmup: 0.0,
+                    floor: 0.0,
+                };
+                let done = done - config.epochs as f64;
+                config.lr * qat.lr * fall.factor(done, qat.epochs, 0)
             }
-            _ => session.set_weights(params),
+            _ => config.lr * config.schedule.factor(done, config.epochs, drops),
         }
     }
 
@@ -685,8 +917,8 @@ impl Epochs<'_> {
         let mut lr = config.lr;
         for (batch, indices) in order.chunks(config.batch).enumerate() {
             let done = epoch as f64 + batch as f64 / batches as f64;
-            lr = config.lr * config.schedule.factor(done, config.epochs, state.drops);
-            self.set_weights(session, &state.params, epoch);
+            lr = self.rate(done, state.drops);
+            self.set_weights(session, &state.params)?;
             if config.dropout > 0.0 || config.recurrent_dropout > 0.0 {
                 let seed = Rng::of(&[config.seed, 4, self.adam.step]).next_u64();
                 session.set_noise(Some(seed));
@@ -722,7 +954,7 @@ impl Epochs<'_> {
             let seen = (batch * config.batch + indices.len()) as f64;
             observe(Progress::Batch {
                 epoch,
-                epochs: config.epochs,
+                epochs: config.total(),
                 batch,
                 batches,
                 loss: sum.loss / seen,
@@ -731,7 +963,7 @@ impl Epochs<'_> {
         }
         let mut report = Epoch {
             epoch,
-            epochs: config.epochs,
+            epochs: config.total(),
             loss: sum.loss / order.len() as f64,
             accuracy: sum.correct as f64 / sum.count.max(1) as f64,
             validation_loss: None,
@@ -741,12 +973,14 @@ impl Epochs<'_> {
         };
         if let Some(validation) = sets.get(1) {
             let weights = state.ema.as_ref().unwrap_or(&state.params).clone();
-            self.set_weights(session, &weights, epoch);
+            self.set_weights(session, &weights)?;
             let indices: Vec<usize> = (0..validation.count).collect();
             let tally = session.predict(1, &indices, |_, _, _: &[f32]| {});
             report.validation_loss = Some(tally.loss);
             report.validation_accuracy = Some(tally.accuracy());
-            judge(config, state, tally.loss, &weights);
+            if self.aware.is_none() {
+                judge(config, state, tally.loss, &weights);
+            }
         }
         report.seconds = start.elapsed().as_secs_f64();
         state.history.push(report);
@@ -779,20 +1013,6 @@ fn judge(config: &TrainConfig, state: &mut State, loss: f64, weights: &[f32]) {
             .is_some_and(|(epoch, ..)| state.epoch - epoch >= patience)
         {
             state.stopped = true;
-        }
-    }
-}
-
-/// Symmetric rounding with one scale per row.
-fn symmetric_rows(matrix: Matrix, bits: u8, w: &mut [f32]) {
-    let top = ((1_u32 << (bits - 1)) - 1) as f32;
-    for row in w.chunks_exact_mut(matrix.cols) {
-        let largest = row.iter().fold(0.0_f32, |a, w| a.max(w.abs()));
-        if largest > 0.0 {
-            let scale = largest / top;
-            for w in row {
-                *w = (*w / scale).round() * scale;
-            }
         }
     }
 }
@@ -854,6 +1074,7 @@ pub fn evaluate(
         class_weights: &[],
         threads: config.threads(),
         change: None,
+        teacher: None,
     };
     let steps = if model.readout == Readout::Every {
         data.steps

@@ -11,7 +11,7 @@ use super::console::{Console, Failure, grouped};
 use super::train::observer;
 use crate::dataset::{self, Dataset, Part, WindowLabel, csv, har};
 use crate::pipeline::{self, Cut, Order, accuracy, agreement};
-use crate::train::{self, Qat, TrainConfig};
+use crate::train::{self, TrainConfig};
 
 #[derive(Debug, Args)]
 pub(crate) struct BenchQualityArgs {
@@ -30,10 +30,14 @@ pub(crate) struct BenchQualityArgs {
     /// Passes over the training windows, instead of the recipe's.
     #[arg(long)]
     epochs: Option<usize>,
-    /// Train a second time with quantization in the loop.
-    #[arg(long)]
-    qat: bool,
-    /// Judge on held-out training people instead of the test people: for choosing recipes.
+    /// Another recipe (`train.toml`) in the place of those chosen.
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Only these features, in this order.
+    #[arg(long, value_delimiter = ',', value_name = "NAMES")]
+    features: Vec<String>,
+    /// Judge on held-out training people, others for each seed, instead of the test people: for
+    /// choosing recipes.
     #[arg(long)]
     validate: bool,
 }
@@ -77,10 +81,12 @@ fn tasks() -> Vec<Task> {
     .collect()
 }
 
-/// What one seed gave: float, int8, share of equal decisions, artifact bytes.
+/// What one seed gave: accuracies, share of equal decisions of the float model and the artifact,
+/// artifact bytes.
 struct Trial {
     float: f64,
     int8: f64,
+    int8_qat: Option<f64>,
     agreement: f64,
     bytes: usize,
 }
@@ -94,8 +100,7 @@ fn trial(data: &Dataset, config: &TrainConfig, validate: bool) -> Result<Trial, 
     let mut train = data.part(Part::Train);
     let mut test = data.part(Part::Test);
     if validate {
-        // Always the same people, whatever the seed.
-        (train, test, _) = dataset::split::hold_out(data, &train, 0.25, 17);
+        (train, test, _) = dataset::split::hold_out(data, &train, 0.25, 17 + config.seed);
     }
     let (learn, judged) = (cut.windows(data, &train), cut.windows(data, &test));
     let order = Order {
@@ -109,16 +114,29 @@ fn trial(data: &Dataset, config: &TrainConfig, validate: bool) -> Result<Trial, 
         self_test_steps: 0,
     };
     let product = pipeline::make(&order, &mut observer())?;
-    let bytes = writer::Aligned::new(&product.artifact);
-    let model = Model::load(&bytes).map_err(|e| e.to_string())?;
-    let float = pipeline::decide_float(&product.fit.model, data, &judged, config.threads)?;
-    let int8 = pipeline::decide_int8(&model, data, &judged).map_err(|e| e.to_string())?;
-    Ok(Trial {
-        float: accuracy(&float, &judged),
-        int8: accuracy(&int8.classes, &judged),
-        agreement: agreement(&float, &int8.classes),
+    let decide_int8 = |artifact: &[u8]| -> Result<Vec<u16>, String> {
+        let bytes = writer::Aligned::new(artifact);
+        let model = Model::load(&bytes).map_err(|e| e.to_string())?;
+        let decided = pipeline::decide_int8(&model, data, &judged).map_err(|e| e.to_string())?;
+        Ok(decided.classes)
+    };
+    let decide_float = |model| pipeline::decide_float(model, data, &judged, config.threads);
+    let shipped = decide_int8(&product.artifact)?;
+    let twin = decide_float(&product.fit.model)?;
+    let mut trial = Trial {
+        float: accuracy(&twin, &judged),
+        int8: accuracy(&shipped, &judged),
+        int8_qat: None,
+        agreement: agreement(&twin, &shipped),
         bytes: product.artifact.len(),
-    })
+    };
+    if let Some(qat) = &product.fit.qat {
+        let (_, _, plain) = pipeline::export(&order, &qat.float)?;
+        trial.int8_qat = Some(trial.int8);
+        trial.float = accuracy(&decide_float(&qat.float)?, &judged);
+        trial.int8 = accuracy(&decide_int8(&plain)?, &judged);
+    }
+    Ok(trial)
 }
 
 fn read(folder: &Path, task: &Task) -> Result<Dataset, Failure> {
@@ -170,29 +188,26 @@ pub(crate) fn bench_quality(
     console.say("|---|---|---|---|---|---|---|---|");
     let mut rows = Vec::new();
     for task in &chosen {
-        let data = read(&args.data, task)?;
-        let mut config = train::parse_config(task.text)
-            .map_err(|e| Failure::input(format!("recipe {}: {e}", task.recipe)))?;
+        let mut data = read(&args.data, task)?;
+        if !args.features.is_empty() {
+            data = data.with_features(&args.features).map_err(Failure::input)?;
+        }
+        let mut config = match &args.config {
+            Some(path) => train::read_config(path).map_err(Failure::input)?,
+            None => train::parse_config(task.text)
+                .map_err(|e| Failure::input(format!("recipe {}: {e}", task.recipe)))?,
+        };
         config.epochs = args.epochs.unwrap_or(config.epochs);
         let (mut float, mut int8, mut same, mut qat) = (vec![], vec![], vec![], vec![]);
         let mut bytes = 0;
         for seed in 0..args.seeds {
             config.seed = seed;
-            config.qat = None;
-            let plain = trial(&data, &config, args.validate).map_err(Failure::input)?;
-            float.push(plain.float);
-            int8.push(plain.int8);
-            same.push(plain.agreement);
-            bytes = bytes.max(plain.bytes);
-            if args.qat {
-                config.qat = Some(Qat {
-                    bits: 8,
-                    from_epoch: config.epochs * 2 / 3,
-                });
-                let aware = trial(&data, &config, args.validate).map_err(Failure::input)?;
-                qat.push(aware.int8);
-                bytes = bytes.max(aware.bytes);
-            }
+            let trial = trial(&data, &config, args.validate).map_err(Failure::input)?;
+            float.push(trial.float);
+            int8.push(trial.int8);
+            qat.extend(trial.int8_qat);
+            same.push(trial.agreement);
+            bytes = bytes.max(trial.bytes);
         }
         console.say(format!(
             "| {} | {} | {} | {} | {} | {} | {} | {} |",

@@ -369,6 +369,39 @@ impl Dataset {
         );
     }
 
+    /// Keeps only the features with these names, in this order.
+    ///
+    /// # Errors
+    /// The first name that the data do not have.
+    pub fn with_features(mut self, names: &[String]) -> Result<Self, String> {
+        let width = self.input();
+        let chosen = (names.iter())
+            .map(|name| {
+                let found = self.features.iter().position(|f| f == name);
+                found.ok_or_else(|| {
+                    format!(
+                        "no feature {name:?}, expected one of {}",
+                        self.features.join(", ")
+                    )
+                })
+            })
+            .collect::<Result<Vec<_>, _>>()?;
+        fn kept<T: Copy>(counts: &[T], width: usize, chosen: &[usize]) -> Vec<T> {
+            let rows = counts.chunks_exact(width);
+            rows.flat_map(|row| chosen.iter().map(|k| row[*k]))
+                .collect()
+        }
+        for sequence in &mut self.sequences {
+            match &mut sequence.counts {
+                Counts::I16(c) => *c = kept(c, width, &chosen),
+                Counts::I32(c) => *c = kept(c, width, &chosen),
+            }
+        }
+        self.features = names.to_vec();
+        self.counts_per_unit = kept(&self.counts_per_unit, width, &chosen);
+        Ok(self)
+    }
+
     /// The same data with other classes: `to[old]` is the index of the new class in `classes`.
     /// For merged tasks such as the two-class HAR of the FastGRNN paper.
     pub fn with_classes(mut self, classes: &[&str], to: &[u16]) -> Self {

@@ -44,8 +44,9 @@ pub struct GruShape {
     pub reset_after: bool,
     /// Pre-activations are clamped to `[−clip, clip]`.
     pub clip: Option<f32>,
-    /// Rounds gates and state to the grids of the integer core on the way forward.
-    pub grid: bool,
+    /// Rounds sums, gates and state on the way forward as the integer core does; the number is its
+    /// `nh_shift`. Only Keras' default cell does that.
+    pub grid: Option<u8>,
 }
 
 impl GruShape {
@@ -60,7 +61,7 @@ impl GruShape {
     }
 
     /// Keras' default cell, for which everything is fused.
-    fn fused(&self) -> bool {
+    pub fn fused(&self) -> bool {
         self.activation == Activation::Tanh
             && self.recurrent_activation == Activation::Sigmoid
             && self.reset_after
@@ -331,11 +332,23 @@ const GATE_GRID: f64 = 12.0 / 32768.0;
 /// Grid of the pre-activation of `n`.
 const CANDIDATE_GRID: f64 = 6.0 / 32768.0;
 
-/// Rounds to multiples of `grid`: adding a large number and taking it away again.
+/// Grid of `r` and `z`.
+const SIGMOID_GRID: f64 = 1.0 / 65536.0;
+
+/// Rounds to multiples of `grid`: adding a large number to the multiple and taking it away again.
 #[inline(always)]
 fn round<L: Lanes>(l: L, x: L::V, grid: f64) -> L::V {
-    let large = l.splat(L::E::from_f64(L::E::ROUND * grid));
-    l.sub(l.add(x, large), large)
+    let large = l.splat(L::E::from_f64(L::E::ROUND));
+    let units = l.fma(x, l.splat(L::E::from_f64(1.0 / grid)), large);
+    l.mul(l.sub(units, large), l.splat(L::E::from_f64(grid)))
+}
+
+/// The largest multiple of `grid` that is not above `x`, as the integer core's shifts have it. A
+/// sum that is a multiple but for the rounding of the floats counts as that multiple.
+#[inline(always)]
+fn floor<L: Lanes>(l: L, x: L::V, grid: f64) -> L::V {
+    let nearly_half = l.splat(L::E::from_f64(grid * (0.5 - 1.0 / 512.0)));
+    round(l, l.sub(x, nearly_half), grid)
 }
 
 /// All steps of one chunk. `carry` is the state to begin with; otherwise it is `h0`.
@@ -362,7 +375,7 @@ pub fn forward<L: Lanes>(
     for step in 0..span.steps {
         let skip_h = step == 0 && from_zero;
         if s.fused() {
-            if s.grid {
+            if s.grid.is_some() {
                 forward_step::<L, true, true>(l, s, pack, x, work, span, step, skip_h);
             } else {
                 forward_step::<L, true, false>(l, s, pack, x, work, span, step, skip_h);
@@ -392,6 +405,7 @@ fn forward_step<L: Lanes, const FUSED: bool, const GRID: bool>(
     let (rows, hp, i, h) = (span.rows, s.padded(), s.input, s.units);
     let depth = i + h;
     let block_len = span.steps * rows * 4 * L::N;
+    let nh_grid = CANDIDATE_GRID * f64::from(1_u32 << s.grid.unwrap_or(0));
     let (before, after) = work.h.split_at_mut((step + 1) * rows * hp);
     let before = &before[step * rows * hp..];
     let seen = if work.drop.is_empty() {
@@ -422,6 +436,7 @@ fn forward_step<L: Lanes, const FUSED: bool, const GRID: bool>(
                     forward_tile::<L, $m, FUSED, GRID>(
                         l,
                         (panel_x, panel_h, bias),
+                        nh_grid,
                         &xs,
                         &hs,
                         &before[row * hp..],
@@ -456,6 +471,7 @@ type Panels<'a, E> = (&'a [E], &'a [E], &'a [E]);
 fn forward_tile<L: Lanes, const M: usize, const FUSED: bool, const GRID: bool>(
     l: L,
     (panel_x, panel_h, bias): Panels<'_, L::E>,
+    nh_grid: f64,
     xs: &[&[L::E]; M],
     hs: &[&[L::E]; M],
     before: &[L::E],
@@ -466,6 +482,11 @@ fn forward_tile<L: Lanes, const M: usize, const FUSED: bool, const GRID: bool>(
     let load4 = |from: &[L::E]| -> [L::V; 4] { std::array::from_fn(|j| l.load(&from[j * L::N..])) };
     let [b_n, b_r, b_z, b_m] = load4(bias);
     let (mut a_n, mut a_r, mut a_z, mut m_) = ([b_n; M], [b_r; M], [b_z; M], [b_m; M]);
+    if GRID {
+        // The core rounds each product by itself; the biases, already on the grids, come last.
+        let zero = [l.splat(L::E::ZERO); M];
+        (a_n, a_r, a_z, m_) = (zero, zero, zero, zero);
+    }
     for (k, w) in panel_x.chunks_exact(3 * L::N).enumerate() {
         let (w_n, w_r, w_z) = (l.load(w), l.load(&w[L::N..]), l.load(&w[2 * L::N..]));
         for m in 0..M {
@@ -475,6 +496,11 @@ fn forward_tile<L: Lanes, const M: usize, const FUSED: bool, const GRID: bool>(
             a_z[m] = l.fma(x, w_z, a_z[m]);
         }
     }
+    let (x_r, x_z) = (a_r, a_z);
+    if GRID {
+        let zero = [l.splat(L::E::ZERO); M];
+        (a_r, a_z) = (zero, zero);
+    }
     for (k, w) in panel_h.chunks_exact(3 * L::N).enumerate() {
         let (u_r, u_z, u_n) = (l.load(w), l.load(&w[L::N..]), l.load(&w[2 * L::N..]));
         for m in 0..M {
@@ -482,6 +508,15 @@ fn forward_tile<L: Lanes, const M: usize, const FUSED: bool, const GRID: bool>(
             a_r[m] = l.fma(h, u_r, a_r[m]);
             a_z[m] = l.fma(h, u_z, a_z[m]);
             m_[m] = l.fma(h, u_n, m_[m]);
+        }
+    }
+    if GRID {
+        let both = |x, u, b| l.add(l.add(floor(l, x, GATE_GRID), floor(l, u, GATE_GRID)), b);
+        for m in 0..M {
+            a_r[m] = both(x_r[m], a_r[m], b_r);
+            a_z[m] = both(x_z[m], a_z[m], b_z);
+            a_n[m] = l.add(floor(l, a_n[m], CANDIDATE_GRID), b_n);
+            m_[m] = l.add(floor(l, m_[m], nh_grid), b_m);
         }
     }
     for m in 0..M {
@@ -495,9 +530,10 @@ fn forward_tile<L: Lanes, const M: usize, const FUSED: bool, const GRID: bool>(
         let h = l.load(&before[m * hp + unit..]);
         let (r, mut z, mut n);
         if GRID {
-            r = l.sigmoid(round(l, a_r[m], GATE_GRID));
-            z = l.sigmoid(round(l, a_z[m], GATE_GRID));
-            n = l.tanh(round(l, l.fma(r, m_[m], a_n[m]), CANDIDATE_GRID));
+            r = round(l, l.sigmoid(a_r[m]), SIGMOID_GRID);
+            z = round(l, l.sigmoid(a_z[m]), SIGMOID_GRID);
+            let part = floor(l, l.mul(r, m_[m]), CANDIDATE_GRID);
+            n = round(l, l.tanh(l.add(a_n[m], part)), STATE_GRID);
         } else {
             r = l.sigmoid(a_r[m]);
             z = l.sigmoid(a_z[m]);

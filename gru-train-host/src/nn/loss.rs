@@ -120,9 +120,54 @@ pub fn row<E: Real>(loss: Loss, y: &[E], target: Target<'_>, scale: E, d: &mut [
     (total, correct)
 }
 
+/// What a pupil lacks of its teacher's opinion, and `gradient × scale` added to `d`:
+/// `T²·KL(softmax(teacher / T) ‖ softmax(y / T))`, the T² so that the gradient does not fade with T.
+///
+/// G. Hinton, O. Vinyals, J. Dean, "Distilling the Knowledge in a Neural Network",
+/// arXiv:1503.02531, section 2.
+pub fn distill<E: Real>(y: &[E], teacher: &[E], temperature: E, scale: E, d: &mut [E]) -> E {
+    let log_sum = |v: &[E]| {
+        let top = v.iter().fold(v[0], |a, b| a.max(*b)) / temperature;
+        let sum: E = v.iter().map(|v| (*v / temperature - top).exp()).sum();
+        top + sum.ln()
+    };
+    let (own, theirs) = (log_sum(y), log_sum(teacher));
+    let mut total = E::ZERO;
+    for (d, (y, t)) in d.iter_mut().zip(y.iter().zip(teacher)) {
+        let log_q = *y / temperature - own;
+        let log_p = *t / temperature - theirs;
+        let p = log_p.exp();
+        total += p * (log_p - log_q);
+        *d += (log_q.exp() - p) * temperature * scale;
+    }
+    total * temperature * temperature
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_teacher_s_gradient_equals_its_finite_difference() {
+        let teacher = [1.2, -0.4, 0.9, -3.0_f64];
+        for temperature in [1.0, 2.5] {
+            let y = [0.3, -1.7, 2.4, 0.05_f64];
+            let mut d = [0.5; 4];
+            let loss = distill(&y, &teacher, temperature, 2.0, &mut d);
+            assert!(loss > 0.0);
+            for i in 0..4 {
+                let at = |e: f64| {
+                    let mut y = y;
+                    y[i] += e;
+                    distill(&y, &teacher, temperature, 2.0, &mut [0.0; 4])
+                };
+                let slope = 2.0 * (at(1e-6) - at(-1e-6)) / 2e-6;
+                assert!((slope - (d[i] - 0.5)).abs() < 1e-8, "{i}: {} {slope}", d[i]);
+            }
+            let same = distill(&teacher, &teacher, temperature, 2.0, &mut d);
+            assert!(same.abs() < 1e-12, "{same}");
+        }
+    }
 
     #[test]
     fn gradients_equal_finite_differences() {

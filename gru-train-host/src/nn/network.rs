@@ -40,6 +40,27 @@ pub struct Network {
     isa: Isa,
     lanes: usize,
     dropout: Dropout,
+    input_grid: Option<f32>,
+}
+
+/// What the integer core's grids of a model are, beside those that all models share.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Grid {
+    /// An input of 1 is `2^(15 − exponent)` units.
+    pub input_exponent: u8,
+    /// Per layer; 0 for dense ones.
+    pub nh_shift: Vec<u8>,
+}
+
+/// What a teacher thinks of a chunk, and how much that counts.
+#[derive(Debug, Clone, Copy)]
+pub struct Taught<'a, E> {
+    /// Its logits, in the order of the pupil's.
+    pub logits: &'a [E],
+    /// Both are divided by it before the softmax.
+    pub temperature: f32,
+    /// Share of the loss; the labels have the rest.
+    pub weight: f32,
 }
 
 /// Shares of units that are left out while training; each sequence keeps its choice for all steps.
@@ -118,32 +139,6 @@ impl Tally {
     }
 }
 
-/// Which product a matrix of weights belongs to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum MatrixKind {
-    /// W of a GRU, rows r, z, n.
-    GruInput,
-    /// U of a GRU, rows r, z, n.
-    GruRecurrent,
-    /// W of a dense layer.
-    Dense,
-}
-
-/// One matrix among the parameters.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Matrix {
-    /// Number of its layer.
-    pub layer: usize,
-    /// Which product it belongs to.
-    pub kind: MatrixKind,
-    /// Where it starts among the parameters.
-    pub start: usize,
-    /// Outputs.
-    pub rows: usize,
-    /// Inputs.
-    pub cols: usize,
-}
-
 /// Why a model cannot be trained.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NetworkError(pub String);
@@ -181,7 +176,7 @@ impl Network {
                         recurrent_activation: g.recurrent_activation,
                         reset_after: g.reset_after,
                         clip: g.clip,
-                        grid: false,
+                        grid: None,
                     };
                     let parameters = shape.parameters();
                     layers.push(Layer::Gru(shape, g.h0.clone()));
@@ -229,6 +224,7 @@ impl Network {
             isa,
             lanes,
             dropout: Dropout::default(),
+            input_grid: None,
         })
     }
 
@@ -252,13 +248,22 @@ impl Network {
         self.loss = loss;
     }
 
-    /// Rounds gates and states to the grids of the integer core on the way forward.
-    pub fn set_grid(&mut self, on: bool) {
-        for layer in &mut self.layers {
+    /// Computes forwards as the integer core does: inputs, sums, gates and states on its grids.
+    ///
+    /// The weights and biases must be on them as well ([`Grid`]); `None` computes in floats.
+    pub fn set_grid(&mut self, grid: Option<&Grid>) {
+        for (index, layer) in self.layers.iter_mut().enumerate() {
             if let Layer::Gru(s, _) = layer {
-                s.grid = on;
+                let shift = |g: &Grid| g.nh_shift.get(index).copied().unwrap_or(0);
+                s.grid = grid.map(shift).filter(|_| s.fused());
             }
         }
+        self.input_grid = grid.map(|g| 2f64.powi(i32::from(g.input_exponent) - 15) as f32);
+    }
+
+    /// Step of the grid of the inputs, if there is one.
+    pub fn input_grid(&self) -> Option<f32> {
+        self.input_grid
     }
 
     /// Leaves out units while training; recurrent dropout needs the reset gate after the product.
@@ -344,42 +349,6 @@ impl Network {
             decays[start + weights..start + all].fill(false);
         }
         decays
-    }
-
-    /// Which matrices the parameters hold (biases left out).
-    pub fn matrices(&self) -> Vec<Matrix> {
-        let mut matrices = Vec::new();
-        for (layer, (shape, start)) in self.layers.iter().zip(&self.offsets).enumerate() {
-            match shape {
-                Layer::Gru(s, _) => {
-                    let (rows, kind) = (3 * s.units, MatrixKind::GruInput);
-                    matrices.push(Matrix {
-                        layer,
-                        kind,
-                        start: *start,
-                        rows,
-                        cols: s.input,
-                    });
-                    let start = start + rows * s.input;
-                    let kind = MatrixKind::GruRecurrent;
-                    matrices.push(Matrix {
-                        layer,
-                        kind,
-                        start,
-                        rows,
-                        cols: s.units,
-                    });
-                }
-                Layer::Dense(s) => matrices.push(Matrix {
-                    layer,
-                    kind: MatrixKind::Dense,
-                    start: *start,
-                    rows: s.units,
-                    cols: s.input,
-                }),
-            }
-        }
-        matrices
     }
 
     /// The parameters of a model of this shape, layer by layer: w, u, b_in, b_rec, or w, b.
@@ -693,11 +662,13 @@ impl Network {
     /// Loss of the chunk's logits, and the gradient of the last layer's outputs into its `dy`.
     ///
     /// `target(decision)` is the target with its share of the batch's loss; decisions are rows, or
-    /// `step·rows + row` where every step decides.
+    /// `step·rows + row` where every step decides. Where there is a teacher, the loss is a mean of
+    /// that against the target and that against the teacher.
     pub fn loss<'t, E: Real>(
         &self,
         work: &mut Work<E>,
         span: Span<'_>,
+        taught: Option<Taught<'_, E>>,
         target: impl Fn(usize) -> Option<(Target<'t>, f64)>,
     ) -> Tally {
         let outputs = self.output();
@@ -716,9 +687,17 @@ impl Network {
             let Some((target, share)) = target(decision) else {
                 continue;
             };
-            let (loss, correct) =
-                loss::row(self.loss, logits, target, E::from_f64(share), &mut buffer);
-            tally.loss += loss.to_f64() * share;
+            let own = taught.map_or(1.0, |t| 1.0 - f64::from(t.weight));
+            let scale = E::from_f64(share * own);
+            let (loss, correct) = loss::row(self.loss, logits, target, scale, &mut buffer);
+            tally.loss += loss.to_f64() * share * own;
+            if let Some(taught) = taught {
+                let share = share * f64::from(taught.weight);
+                let theirs = &taught.logits[decision * outputs..][..outputs];
+                let (t, scale) = (taught.temperature, E::from_f64(share));
+                let loss = loss::distill(logits, theirs, E::from_f32(t), scale, &mut buffer);
+                tally.loss += loss.to_f64() * share;
+            }
             tally.correct += usize::from(correct);
             tally.count += 1;
             match self.readout {

@@ -8,10 +8,10 @@ use std::sync::{Condvar, Mutex, MutexGuard, PoisonError, RwLock};
 
 use super::data::Sequences;
 use super::gru::Span;
-use super::network::{Grads, Network, Packs, Tally, Work};
+use super::network::{Grads, Network, Packs, Tally, Taught, Work};
 use super::rng::Rng;
 use super::simd::{Kernel, Lanes, Real};
-use crate::spec::Readout;
+use crate::spec::{ModelSpec, Readout};
 
 /// Changes a sequence `[steps][features]` in place before it is used; for augmentation. Gets the
 /// number of the batch's round, the index of the sequence, its valid steps, and the values.
@@ -36,7 +36,8 @@ struct Shared<'s, E: Real> {
     packs: RwLock<Packs<E>>,
     chunks: Vec<Mutex<Chunk<E>>>,
     /// The main thread's memory.
-    work: Mutex<(Work<E>, Scratch)>,
+    work: Mutex<Memory<E>>,
+    teacher: Option<(Teacher<'s>, Packs<E>)>,
     next: AtomicUsize,
     state: Mutex<Progress>,
     /// Copies of `state` to look at without the lock: a batch may take less time than a thread
@@ -76,6 +77,23 @@ struct Chunk<E> {
     logits: Vec<E>,
 }
 
+/// What a thread works in.
+struct Memory<E> {
+    work: Work<E>,
+    teacher: Option<Work<E>>,
+    scratch: Scratch,
+}
+
+impl<E: Real> Memory<E> {
+    fn new(network: &Network, teacher: Option<&Teacher<'_>>) -> Self {
+        Self {
+            work: network.work(),
+            teacher: teacher.map(|t| t.network.work()),
+            scratch: Scratch::default(),
+        }
+    }
+}
+
 #[derive(Default)]
 struct Scratch {
     values: Vec<f32>,
@@ -85,6 +103,19 @@ struct Scratch {
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     // A poisoned lock means that another thread has panicked; its panic is reported by the scope.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A trained model whose opinion of the same (augmented) sequences is learnt from.
+#[derive(Clone, Copy)]
+pub struct Teacher<'s> {
+    /// Its shape; as many inputs and outputs, the read-out and the instruction set of the pupil.
+    pub network: &'s Network,
+    /// Its weights.
+    pub model: &'s ModelSpec,
+    /// Both logits are divided by it before the softmax.
+    pub temperature: f32,
+    /// Share of the loss; the labels have the rest.
+    pub weight: f32,
 }
 
 /// What a session works on.
@@ -99,6 +130,8 @@ pub struct Setup<'s> {
     pub threads: usize,
     /// Augmentation of the sequences of batches that name a round.
     pub change: Option<&'s Change<'s>>,
+    /// Whose opinion to learn from.
+    pub teacher: Option<Teacher<'s>>,
 }
 
 impl Setup<'_> {
@@ -112,7 +145,13 @@ impl Setup<'_> {
             task: RwLock::default(),
             packs: RwLock::new(network.packs()),
             chunks: Vec::new(),
-            work: Mutex::new((network.work(), Scratch::default())),
+            work: Mutex::new(Memory::new(network, self.teacher.as_ref())),
+            teacher: self.teacher.map(|teacher| {
+                let mut packs = teacher.network.packs();
+                let params: Vec<E> = teacher.network.flatten(teacher.model);
+                teacher.network.pack(&params, &mut packs);
+                (teacher, packs)
+            }),
             next: AtomicUsize::new(0),
             state: Mutex::default(),
             round: AtomicU64::new(0),
@@ -196,7 +235,8 @@ fn look_for(ready: impl Fn() -> bool) {
 }
 
 fn worker<E: Real>(shared: &Shared<'_, E>) {
-    let mut memory = (shared.network.work(), Scratch::default());
+    let teacher = shared.teacher.as_ref().map(|(teacher, _)| teacher);
+    let mut memory = Memory::new(shared.network, teacher);
     let mut seen = 0;
     loop {
         look_for(|| shared.round.load(Ordering::Relaxed) != seen);
@@ -217,7 +257,7 @@ fn worker<E: Real>(shared: &Shared<'_, E>) {
     }
 }
 
-fn take_chunks<E: Real>(shared: &Shared<'_, E>, memory: &mut (Work<E>, Scratch)) {
+fn take_chunks<E: Real>(shared: &Shared<'_, E>, memory: &mut Memory<E>) {
     let task = shared.task.read().unwrap_or_else(PoisonError::into_inner);
     let packs = shared.packs.read().unwrap_or_else(PoisonError::into_inner);
     let mut finished = 0;
@@ -254,6 +294,7 @@ struct Pass<'a, E: Real> {
     packs: &'a Packs<E>,
     chunk: &'a mut Chunk<E>,
     work: &'a mut Work<E>,
+    teacher: Option<&'a mut Work<E>>,
     span: Span<'a>,
     indices: &'a [usize],
 }
@@ -267,7 +308,16 @@ impl<E: Real> Kernel<E> for Pass<'_, E> {
         let outputs = network.output();
         let every = network.readout() == Readout::Every;
         let rows = self.span.rows;
-        self.chunk.tally = network.loss(self.work, self.span, |decision| {
+        let mut taught = None;
+        if let (Some((teacher, packs)), Some(work)) = (&self.shared.teacher, self.teacher) {
+            teacher.network.forward(l, packs, work, self.span);
+            taught = Some(Taught {
+                logits: &work.logits[..],
+                temperature: teacher.temperature,
+                weight: teacher.weight,
+            });
+        }
+        self.chunk.tally = network.loss(self.work, self.span, taught, |decision| {
             let (step, row) = if every {
                 (decision / rows, decision % rows)
             } else {
@@ -309,9 +359,14 @@ fn run_chunk<E: Real>(
     task: &Task,
     packs: &Packs<E>,
     chunk: &mut Chunk<E>,
-    (work, scratch): &mut (Work<E>, Scratch),
+    memory: &mut Memory<E>,
     indices: &[usize],
 ) {
+    let Memory {
+        work,
+        teacher,
+        scratch,
+    } = memory;
     let set = &shared.sets[task.set];
     let (steps, rows, features) = (task.steps, indices.len(), set.features);
     let noise = task.noise.map(|seed| {
@@ -335,6 +390,18 @@ fn run_chunk<E: Real>(
             }
         }
     }
+    // A teacher only helps to learn, and sees the inputs before they are rounded.
+    let mut teacher = teacher.as_mut().filter(|_| task.train);
+    if let (Some((by, _)), Some(teacher)) = (&shared.teacher, &mut teacher) {
+        by.network.resize(teacher, steps, rows);
+        teacher.x.copy_from_slice(&work.x);
+    }
+    if let Some(grid) = shared.network.input_grid() {
+        for x in &mut work.x {
+            let count = (x.to_f64() as f32 / grid).round();
+            *x = E::from_f32(count.clamp(-32768.0, 32767.0) * grid);
+        }
+    }
     let even = scratch.lengths.iter().all(|l| *l == steps);
     let lengths = if even {
         None
@@ -355,6 +422,7 @@ fn run_chunk<E: Real>(
             packs,
             chunk,
             work,
+            teacher,
             span,
             indices,
         },

@@ -221,7 +221,8 @@ fn a_recipe_reads_from_toml() {
         ema = 0.99
         clip_norm = 1.0
         augment = { rotation_rad = 0.2, scale = 0.1, jitter = 0.05 }
-        qat = { bits = 8, from_epoch = 10 }
+        qat = { epochs = 10 }
+        distill = { units = [48], epochs = 30, temperature = 3.0 }
         optimizer = { convention = "torch" }
         "#,
     )
@@ -232,9 +233,12 @@ fn a_recipe_reads_from_toml() {
         config.qat,
         Some(Qat {
             bits: 8,
-            from_epoch: 10
+            epochs: 10,
+            lr: 0.1
         })
     );
+    let distill = config.distill.unwrap();
+    assert_eq!((distill.temperature, distill.weight), (3.0, 0.7));
 }
 
 #[test]
@@ -271,43 +275,67 @@ fn labels_per_step_and_short_sequences_are_learnt() {
 }
 
 #[test]
-fn quantization_aware_training_survives_rounding_to_four_bits() {
+fn quantization_aware_training_survives_rounding_to_three_bits() {
     let (x, labels) = toy(400, 12, 7);
     let data = Sequences::windows(&x, 2, 12, &labels);
     let config = TrainConfig {
-        epochs: 20,
+        epochs: 12,
         ..small()
-    };
-    let round = |model: &ModelSpec| {
-        let network = Network::new::<f32>(model, Loss::default(), Isa::Baseline).unwrap();
-        let mut params: Vec<f32> = network.flatten(model);
-        for m in network.matrices() {
-            symmetric_rows(m, 3, &mut params[m.start..][..m.rows * m.cols]);
-        }
-        let mut rounded = model.clone();
-        network.write(&params, &mut rounded);
-        evaluate(&rounded, &data, 1).unwrap().loss
     };
     let plain = fit(&config, &data, None, 2, &mut silent()).unwrap();
     let qat = TrainConfig {
         qat: Some(Qat {
             bits: 3,
-            from_epoch: 10,
+            epochs: 8,
+            lr: 0.5,
         }),
         ..config
     };
     let aware = fit(&qat, &data, None, 2, &mut silent()).unwrap();
-    assert_eq!(
-        plain.history[..10]
-            .iter()
-            .map(|e| e.loss)
-            .collect::<Vec<_>>(),
-        aware.history[..10]
-            .iter()
-            .map(|e| e.loss)
-            .collect::<Vec<_>>()
+    assert_eq!(aware.history.len(), 20);
+    let both = aware.qat.unwrap();
+    assert_eq!(both.float, plain.model);
+    let (rounded, _) = quantize::deployed(&plain.model, &both.ranges, 3, false).unwrap();
+    let loss = |model: &ModelSpec| evaluate(model, &data, 1).unwrap().loss;
+    assert!(
+        loss(&aware.model) < 0.9 * loss(&rounded),
+        "{} {}",
+        loss(&aware.model),
+        loss(&rounded)
     );
-    assert!(round(&aware.model) < round(&plain.model));
+}
+
+#[test]
+fn a_pupil_learns_from_its_teacher() {
+    let (x, labels) = toy(400, 12, 8);
+    let data = Sequences::windows(&x, 2, 12, &labels);
+    // From the teacher alone: the pupil sees no label at all.
+    let config = TrainConfig {
+        epochs: 15,
+        distill: Some(Distill {
+            units: vec![9],
+            epochs: 15,
+            temperature: 2.0,
+            weight: 1.0,
+        }),
+        ..small()
+    };
+    let mut epochs = 0;
+    let mut observe = |p: Progress<'_>| epochs += usize::from(matches!(p, Progress::Epoch(_)));
+    let pupil = fit(&config, &data, None, 2, &mut observe).unwrap();
+    assert_eq!(epochs, 30);
+    assert_eq!(pupil.model.layers[0].output(), 6);
+    let result = evaluate(&pupil.model, &data, 1).unwrap();
+    assert!(result.accuracy() > 0.9, "{}", result.accuracy());
+    let none = TrainConfig {
+        distill: Some(Distill {
+            units: vec![],
+            ..config.distill.clone().unwrap()
+        }),
+        ..config
+    };
+    let error = fit(&none, &data, None, 2, &mut silent()).unwrap_err();
+    assert!(error.to_string().contains("distill.units []"), "{error}");
 }
 
 #[test]
