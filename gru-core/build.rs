@@ -76,6 +76,11 @@ fn main() {
         Some(_) => println!("cargo::rustc-cfg=gru_kernel_absent"),
         None => {}
     }
+    // The host's tools take every model.
+    println!("cargo::rustc-check-cfg=cfg(gru_portable)");
+    if build.std || env::var_os("CARGO_FEATURE_PORTABLE").is_some() {
+        println!("cargo::rustc-cfg=gru_portable");
+    }
     println!("cargo::rustc-check-cfg=cfg(gru_dsp)");
     if build.dsp() && !build.mve() {
         println!("cargo::rustc-cfg=gru_dsp");

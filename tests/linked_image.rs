@@ -41,6 +41,9 @@ fn target_dir() -> PathBuf {
         .join("firmware/nopanic")
 }
 
+/// The same for an image that takes its own kernel's layout only, at opt-level "s".
+const SMALLEST_BUDGET: u64 = 25_000;
+
 fn link((target, cpu): Target, level: &str, feature: Option<&str>) -> Output {
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command
@@ -53,7 +56,11 @@ fn link((target, cpu): Target, level: &str, feature: Option<&str>) -> Output {
             if level == "3" { "3" } else { "\"s\"" }
         ))
         .args(["--config", "profile.release.debug=false"])
-        .args(feature.map_or(vec![], |feature| vec!["--features", feature]))
+        .args(match feature {
+            Some("smallest") => vec!["--no-default-features"],
+            Some(feature) => vec!["--features", feature],
+            None => vec![],
+        })
         .arg("--target-dir")
         .arg(target_dir())
         .env_remove("RUSTFLAGS")
@@ -133,6 +140,22 @@ fn nothing_that_a_device_links_can_panic_allocate_or_compute_in_float() {
                 "{target:?}: float arithmetic"
             );
         }
+    }
+}
+
+#[test]
+fn the_smallest_image_is_small_and_cannot_panic_either() {
+    for target in TARGETS {
+        let (_, flash) = image(target, "s", Some("smallest"));
+        let (name, cpu) = target;
+        println!(
+            "{name:26} {:10} {flash:6} bytes of flash",
+            cpu.unwrap_or("")
+        );
+        assert!(
+            flash <= SMALLEST_BUDGET,
+            "{target:?}: {flash} bytes of flash, budget {SMALLEST_BUDGET}"
+        );
     }
 }
 

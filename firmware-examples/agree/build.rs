@@ -169,6 +169,10 @@ fn main() {
         records.extend(model.self_test.iter().flat_map(|x| x.to_le_bytes()));
         records.resize(records.len().next_multiple_of(4), 0);
     }
+    // A layout that no kernel of a Cortex-M reads.
+    let model = gru_core::random::model(9, 3, &[4], 2);
+    let foreign = writer::write(&model, Layout::Rows).expect("a sound model");
+    fs::write(out.join("foreign.bin"), &foreign).unwrap();
     fs::write(out.join("records.bin"), &records).unwrap();
     let source =
         format!("/// Words of the largest state.\npub const STATE: usize = {state_len};\n");

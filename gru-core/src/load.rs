@@ -12,6 +12,7 @@ use crate::artifact::{
 };
 use crate::decision::{Rule, Threshold};
 use crate::input::{FeatureParams, Limits};
+use crate::kernel::{PORTABLE, known};
 use crate::layout::{GATES, HEAD, Layout, MAX_GROUP, UNIT_PARAMS, align4, winograd_head};
 use crate::model::{DenseLayer, GruLayer, Layer, Model, Parts};
 use heapless::Vec;
@@ -60,6 +61,14 @@ pub enum LoadError {
     Header,
     /// The bytes are not the one canonical form of this model.
     NotCanonical,
+    /// The weights are in another order than this program's kernel reads; one that is built with
+    /// the feature `portable` takes every order.
+    Layout {
+        /// Their order.
+        found: Layout,
+        /// What the kernel reads.
+        expected: Layout,
+    },
     /// A number in the header is out of its range.
     Range {
         /// Which one.
@@ -158,6 +167,10 @@ impl core::fmt::Display for LoadError {
             }
             Self::Misaligned => f.write_str("the bytes do not start at a multiple of four"),
             Self::Header => f.write_str("the header cannot be read"),
+            Self::Layout { found, expected } => write!(
+                f,
+                "weights in the layout {found:?}, this program takes {expected:?} only"
+            ),
             Self::NotCanonical => f.write_str("not the canonical form of this model"),
             Self::Range {
                 field,
@@ -269,7 +282,7 @@ impl<'a> Model<'a> {
         header: &Header<'a>,
         payload: &'a [u8],
     ) -> Result<Self, LoadError> {
-        let layout = header.layout;
+        let layout = known(header.layout);
         let features = header.features as usize;
         let have = payload.len();
         let limits_len = if header.limits {
@@ -457,6 +470,12 @@ fn all_zero(bytes: &[u8]) -> Result<(), LoadError> {
 }
 
 fn check_header(header: &Header<'_>) -> Result<(), LoadError> {
+    if header.layout != known(header.layout) {
+        return Err(LoadError::Layout {
+            found: header.layout,
+            expected: known(header.layout),
+        });
+    }
     dimension(Field::Features, 0, header.features)?;
     range(Field::Exponent, 0, header.input_exponent as usize, 15)?;
     if header.layers.is_empty() {
@@ -572,7 +591,7 @@ fn check_gru_header(i: usize, g: &GruHeader, layout: Layout) -> Result<(), LoadE
         MAX_NH_SHIFT as usize,
     )?;
     range(Field::Clip, i, g.clip as usize, 32767)?;
-    let fits = g.is_main_variant() || layout == Layout::Rows;
+    let fits = g.is_main_variant() || PORTABLE && layout == Layout::Rows;
     range(Field::Variant, i, !fits as usize, 0)
 }
 

@@ -6,7 +6,8 @@
 #![no_main]
 
 use cortex_m_rt::entry;
-use gru_core::{Digest, Model, State, kernel};
+use gru_core::layout::Layout;
+use gru_core::{Digest, LoadError, Model, State, kernel};
 use semihosting::{eprintln, println, process};
 
 include!(concat!(env!("OUT_DIR"), "/models.rs"));
@@ -19,6 +20,23 @@ struct Records<B>(B);
 #[unsafe(link_section = ".records")]
 static RECORDS: Records<[u8; include_bytes!(concat!(env!("OUT_DIR"), "/records.bin")).len()]> =
     Records(*include_bytes!(concat!(env!("OUT_DIR"), "/records.bin")));
+
+/// Keeps the artifact at a multiple of four.
+#[repr(C, align(4))]
+struct Aligned<B: ?Sized>(B);
+
+static FOREIGN: &Aligned<[u8]> =
+    &Aligned(*include_bytes!(concat!(env!("OUT_DIR"), "/foreign.bin")));
+
+/// Whether an artifact in a layout that is not this program's is refused as such.
+fn refuses_foreign() -> bool {
+    match Model::load(&FOREIGN.0) {
+        Err(LoadError::Layout { found, expected }) => {
+            found == Layout::Rows && expected == kernel::PREFERRED_LAYOUT
+        }
+        _ => false,
+    }
+}
 
 /// Splits off a record: its artifact, its samples and the digest of its outputs.
 fn record(rest: &'static [u8]) -> Option<(&'static [u8], &'static [u8], u64, &'static [u8])> {
@@ -86,6 +104,10 @@ fn main() -> ! {
             }
             Err(_) => wrong += 1,
         }
+    }
+    if !refuses_foreign() {
+        eprintln!("a foreign layout is not refused");
+        wrong += 1;
     }
     println!("kernel {}: {models} models, {wrong} differ", kernel::ACTIVE);
     process::exit(if wrong == 0 && rest.is_empty() && models > 0 {

@@ -19,8 +19,8 @@
 //! so the flags say at the chain's end what comes next. Which instructions run depends on the
 //! shape only, never on data.
 
-use super::Kernel;
 use super::portable;
+use super::{Kernel, PORTABLE};
 use crate::activation::TANH_TABLE;
 use crate::layout::{Layout, ROW_PARAMS};
 use crate::model::{DenseLayer, GruLayer};
@@ -37,14 +37,14 @@ impl Kernel for Dsp {
 
     #[inline]
     fn gru(layer: &GruLayer<'_>, x: &[i16], h: &[i16], out: &mut [i16]) {
-        if GruFrame::new(layer, x, h, out).is_none_or(|frame| !shim::gru(frame)) {
+        if GruFrame::new(layer, x, h, out).is_none_or(|frame| !shim::gru(frame)) && PORTABLE {
             portable::gru_any(layer, x, h, out, &mut []);
         }
     }
 
     #[inline]
     fn dense(layer: &DenseLayer<'_>, x: &[i16], out: &mut [i16]) {
-        if DenseFrame::new(layer, x, out).is_none_or(|frame| !shim::dense(frame)) {
+        if DenseFrame::new(layer, x, out).is_none_or(|frame| !shim::dense(frame)) && PORTABLE {
             portable::dense_any(layer, x, out);
         }
     }

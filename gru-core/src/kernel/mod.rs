@@ -87,6 +87,16 @@ pub const ACTIVE: &str = Active::NAME;
 /// The layout that this build is fastest with.
 pub const PREFERRED_LAYOUT: Layout = Active::LAYOUT;
 
+/// Whether the portable kernel is there for whatever the active one is not made for: feature
+/// `portable`, or `std`.
+pub(crate) const PORTABLE: bool = cfg!(any(gru_portable, test));
+
+/// A loaded model's layout: where there is only one, the compiler knows it.
+#[inline(always)]
+pub(crate) const fn known(layout: Layout) -> Layout {
+    if PORTABLE { layout } else { PREFERRED_LAYOUT }
+}
+
 /// Runs a GRU layer of any variant and layout. Returns how many values saturated (counted for
 /// variants with unbounded activations only).
 ///
@@ -99,7 +109,8 @@ pub(crate) fn gru(
     out: &mut [i16],
     scratch: &mut [i16],
 ) -> u32 {
-    let saturated = if layer.is_main_variant() && layer.layout == Active::LAYOUT {
+    let own = !PORTABLE || layer.is_main_variant() && layer.layout == Active::LAYOUT;
+    let saturated = if own {
         Active::gru(layer, x, h, out);
         0
     } else {
@@ -117,7 +128,7 @@ pub(crate) fn gru(
 /// Runs a Dense layer of any layout.
 #[inline]
 pub(crate) fn dense(layer: &DenseLayer<'_>, x: &[i16], out: &mut [i16]) {
-    if layer.layout == Active::LAYOUT {
+    if known(layer.layout) == Active::LAYOUT {
         Active::dense(layer, x, out);
     } else {
         portable::dense_any(layer, x, out);

@@ -9,8 +9,8 @@
 //! The length of every loop depends on the model's shape only, and so does every address but those
 //! of the tanh table, which is read by a gather.
 
-use super::Kernel;
 use super::portable::Portable;
+use super::{Kernel, PORTABLE};
 use crate::activation::TANH_TABLE;
 use crate::layout::{GATES, Layout, ROW_PARAMS, UNIT_PARAMS};
 use crate::model::{DenseLayer, GruLayer};
@@ -68,7 +68,10 @@ impl Kernel for Mve {
             || layer.blocks.len() < blocks * Layout::Vector.gru_block_len(input, units)
             || layer.blocks.as_ptr().addr() % 4 != 0
         {
-            return Portable::gru(layer, x, h, out);
+            if PORTABLE {
+                Portable::gru(layer, x, h, out);
+            }
+            return;
         }
         let context = Context {
             x: x.as_ptr(),
@@ -94,7 +97,10 @@ impl Kernel for Mve {
         let (input, units) = (layer.input(), layer.units());
         let weights_len = Layout::Vector.dense_weights_len(input, units);
         if input == 0 || x.len() < input {
-            return Portable::dense(layer, x, out);
+            if PORTABLE {
+                Portable::dense(layer, x, out);
+            }
+            return;
         }
         let (weights, params) = layer
             .bytes

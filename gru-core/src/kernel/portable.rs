@@ -11,7 +11,7 @@
 //! h'  = z·h + (1 − z)·n
 //! ```
 
-use super::Kernel;
+use super::{Kernel, known};
 use crate::activation::{Activation, sigmoid, tanh};
 use crate::layout::{
     CANDIDATE, GATES, HEAD, Layout, MAX_GROUP, RESET, ROW_PARAMS, UNIT_PARAMS, UPDATE,
@@ -104,7 +104,7 @@ fn dots(part: &[u8], columns: usize, x: &[i16]) -> [i32; GATES] {
 /// Accumulates one part (input or recurrent) of a block over all its columns.
 fn accumulate(layout: Layout, part: &[u8], columns: usize, x: &[i16]) -> Accumulators {
     let mut acc = Accumulators::default();
-    match layout {
+    match known(layout) {
         // The compiler makes vectors of the simplest loop.
         Layout::Rows if cfg!(any(target_feature = "sse2", target_feature = "neon")) => {
             for (acc, row) in acc.iter_mut().zip(part.chunks_exact(columns.max(1))) {
@@ -142,7 +142,10 @@ fn accumulate(layout: Layout, part: &[u8], columns: usize, x: &[i16]) -> Accumul
             }
         }
         Layout::Winograd => {
-            for (acc, rows) in acc.iter_mut().zip(part.chunks_exact(part.len() / GATES)) {
+            for (acc, rows) in acc
+                .iter_mut()
+                .zip(part.chunks_exact((part.len() / GATES).max(1)))
+            {
                 winograd_mac(acc, rows, x);
             }
         }
@@ -272,7 +275,7 @@ fn gru_main(layer: &GruLayer<'_>, x: &[i16], h: &[i16], out: &mut [i16]) {
 /// Calls `f(first unit, input part, recurrent part, parameters)` for every block.
 #[inline]
 fn each_block(layer: &GruLayer<'_>, mut f: impl FnMut(usize, &[u8], &[u8], &[u8])) {
-    let (input, units, layout) = (layer.input(), layer.units(), layer.layout);
+    let (input, units, layout) = (layer.input(), layer.units(), known(layer.layout));
     let block_len = layout.gru_block_len(input, units).max(1);
     for (b, block) in layer.blocks.chunks_exact(block_len).enumerate() {
         let parts = block
@@ -391,7 +394,7 @@ pub(crate) fn gru_any(
 /// A Dense layer in any layout, without its activation.
 #[inline(never)]
 pub(crate) fn dense_any(layer: &DenseLayer<'_>, x: &[i16], out: &mut [i16]) {
-    let (input, units, layout) = (layer.input(), layer.units(), layer.layout);
+    let (input, units, layout) = (layer.input(), layer.units(), known(layer.layout));
     let weights_len = layout.dense_weights_len(input, units);
     let Some((weights, params)) = layer.bytes.split_at_checked(weights_len) else {
         return;

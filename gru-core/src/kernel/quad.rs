@@ -11,9 +11,9 @@
 //! `firmware-examples/agree` compares the assembly itself.
 
 #[cfg(target_arch = "arm")]
-use super::Kernel;
-#[cfg(target_arch = "arm")]
 use super::portable::{self, Portable};
+#[cfg(target_arch = "arm")]
+use super::{Kernel, PORTABLE};
 #[cfg(target_arch = "arm")]
 use crate::activation::TANH_TABLE;
 #[cfg(target_arch = "arm")]
@@ -173,7 +173,10 @@ impl Kernel for Quad {
     #[inline(never)]
     fn gru(layer: &GruLayer<'_>, x: &[i16], h: &[i16], out: &mut [i16]) {
         if !gru_is_sound(layer, x, h, out) {
-            return Portable::gru(layer, x, h, out);
+            if PORTABLE {
+                Portable::gru(layer, x, h, out);
+            }
+            return;
         }
         let (input, units) = (layer.input(), layer.units());
         #[allow(unsafe_code, reason = "the layer is written in assembly")]
@@ -198,7 +201,10 @@ impl Kernel for Quad {
     #[inline(never)]
     fn dense(layer: &DenseLayer<'_>, x: &[i16], out: &mut [i16]) {
         if !DenseArgs::sound(layer, x, out) {
-            return portable::dense_any(layer, x, out);
+            if PORTABLE {
+                portable::dense_any(layer, x, out);
+            }
+            return;
         }
         let args = DenseArgs::new(layer, x, out);
         #[allow(unsafe_code, reason = "the layer is written in assembly")]
