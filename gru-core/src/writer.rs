@@ -451,7 +451,7 @@ fn write_dense(
     Ok(())
 }
 
-/// Takes a loaded model apart: the inverse of [`write`], whatever its layout.
+/// Takes a loaded model apart: the inverse of [`write()`], whatever its layout.
 pub fn read(model: &Model<'_>) -> QuantModel {
     let layout = model.layout();
     let features = model
@@ -571,7 +571,7 @@ fn read_dense(d: &crate::DenseLayer<'_>, layout: Layout) -> QuantDense {
 /// [`PREFERRED_LAYOUT`](crate::kernel::PREFERRED_LAYOUT) is several times faster to run.
 ///
 /// # Errors
-/// None that a loaded model is known to cause; see [`write`].
+/// None that a loaded model is known to cause; see [`write()`].
 pub fn relayed(model: &Model<'_>, layout: Layout) -> Result<Aligned, WriteError> {
     let special = |l: &Layer<'_>| matches!(l, Layer::Gru(g) if !g.is_main_variant());
     if model.layout() == layout || model.layers().iter().any(special) {

@@ -38,8 +38,16 @@ fn refuses_foreign() -> bool {
     }
 }
 
-/// Splits off a record: its artifact, its samples and the digest of its outputs.
-fn record(rest: &'static [u8]) -> Option<(&'static [u8], &'static [u8], u64, &'static [u8])> {
+/// A model, what to feed it with, and what has to come out.
+struct Record {
+    artifact: &'static [u8],
+    samples: &'static [u8],
+    /// Digest of all outputs.
+    outputs: u64,
+}
+
+/// Splits off a record.
+fn record(rest: &'static [u8]) -> Option<(Record, &'static [u8])> {
     let (len, rest) = rest.split_first_chunk::<4>()?;
     let (values, rest) = rest.split_first_chunk::<4>()?;
     let (digest, rest) = rest.split_first_chunk::<8>()?;
@@ -47,16 +55,16 @@ fn record(rest: &'static [u8]) -> Option<(&'static [u8], &'static [u8], u64, &'s
     let values = 2 * u32::from_le_bytes(*values) as usize;
     let (artifact, rest) = rest.split_at_checked(len.next_multiple_of(4))?;
     let (samples, rest) = rest.split_at_checked(values.next_multiple_of(4))?;
-    Some((
-        artifact.get(..len)?,
-        samples.get(..values)?,
-        u64::from_le_bytes(*digest),
-        rest,
-    ))
+    let record = Record {
+        artifact: artifact.get(..len)?,
+        samples: samples.get(..values)?,
+        outputs: u64::from_le_bytes(*digest),
+    };
+    Some((record, rest))
 }
 
 /// Whether hidden states and outputs agree.
-fn agrees(model: &Model<'_>, state: &mut State<STATE>, samples: &[u8], outputs: u64) -> bool {
+fn agrees(model: &Model<'_>, state: &mut State<STATE>, record: &Record) -> bool {
     if state.bind(model).is_err() {
         return false;
     }
@@ -69,7 +77,7 @@ fn agrees(model: &Model<'_>, state: &mut State<STATE>, samples: &[u8], outputs: 
         return false;
     };
     let mut digest = Digest::default();
-    for bytes in samples.chunks_exact(2 * model.features()) {
+    for bytes in record.samples.chunks_exact(2 * model.features()) {
         for (x, b) in sample.iter_mut().zip(bytes.chunks_exact(2)) {
             if let [lo, hi] = *b {
                 *x = i16::from_le_bytes([lo, hi]);
@@ -80,10 +88,11 @@ fn agrees(model: &Model<'_>, state: &mut State<STATE>, samples: &[u8], outputs: 
             Err(_) => return false,
         }
     }
-    if digest.value() != outputs {
+    let equal = digest.value() == record.outputs;
+    if !equal {
         eprintln!("{}: outputs differ", model.name());
     }
-    digest.value() == outputs
+    equal
 }
 
 #[entry]
@@ -91,12 +100,12 @@ fn main() -> ! {
     let mut rest: &[u8] = &RECORDS.0;
     let mut state = State::<STATE>::unbound();
     let (mut models, mut wrong) = (0, 0);
-    while let Some((artifact, samples, outputs, others)) = record(rest) {
+    while let Some((record, others)) = record(rest) {
         rest = others;
         models += 1;
-        match Model::load(artifact) {
+        match Model::load(record.artifact) {
             Ok(model) => {
-                if !agrees(&model, &mut state, samples, outputs) {
+                if !agrees(&model, &mut state, &record) {
                     let units = model.layers().first().map_or(0, |l| l.units());
                     eprintln!("differs: {} -> {units}", model.features());
                     wrong += 1;

@@ -1,6 +1,6 @@
 //! Vectors of `f32` or `f64`, chosen at run time: AVX-512, AVX2 + FMA, NEON or the baseline.
 //!
-//! A kernel is written once over [`Lanes`]; [`Isa::run`] compiles it for each instruction set and
+//! A kernel is written once over [`Lanes`]; [`Isa`] compiles it for each instruction set and
 //! picks one when it is called, so that a published binary needs no `target-cpu`. The detection
 //! and the intrinsics come from the crate `pulp`; nothing here is `unsafe`.
 
