@@ -306,14 +306,18 @@ impl TrainConfig {
     /// Whether every setting is in its range.
     pub fn check(&self) -> Result<(), TrainError> {
         let bad = |what: String| Err(TrainError::Invalid(what));
-        if self.units.is_empty() || self.units.contains(&0) {
+        let widest = usize::from(gru_core::artifact::MAX_DIM);
+        if self.units.is_empty() || self.units.iter().any(|u| !(1..=widest).contains(u)) {
             return bad(format!(
-                "units {:?}, expected at least one layer with units",
+                "units {:?}, expected at least one layer, each of 1 to {widest} units",
                 self.units
             ));
         }
         if self.batch == 0 {
             return bad("batch 0, expected at least 1".into());
+        }
+        if self.epochs == 0 {
+            return bad("epochs 0, expected at least 1".into());
         }
         if !(self.lr.is_finite() && self.lr > 0.0) {
             return bad(format!("lr {}, expected a positive number", self.lr));

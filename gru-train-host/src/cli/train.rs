@@ -1,6 +1,7 @@
 //! `gru train`: data in, artifact out.
 
 use std::io::IsTerminal;
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
@@ -46,10 +47,10 @@ pub(crate) struct TrainArgs {
     warm_up: usize,
     /// Steps of a window [default: two seconds; sequences with one label are taken whole].
     #[arg(long, value_name = "STEPS")]
-    window: Option<usize>,
+    window: Option<NonZeroUsize>,
     /// Steps from one window to the next [default: a quarter of a window].
     #[arg(long, value_name = "STEPS")]
-    hop: Option<usize>,
+    hop: Option<NonZeroUsize>,
     /// Share of the people (or recordings) held out for the test, without an official split.
     #[arg(long, default_value_t = 0.25, value_name = "SHARE")]
     test_share: f64,
@@ -175,8 +176,8 @@ pub(crate) fn train(args: &TrainArgs, console: &mut Console<'_>) -> Result<(), F
         )));
     }
     let mut cut = Cut::for_data(&data);
-    cut.steps = args.window.unwrap_or(cut.steps);
-    cut.hop = args.hop.unwrap_or((cut.steps / 4).max(1));
+    cut.steps = args.window.map_or(cut.steps, NonZeroUsize::get);
+    cut.hop = args.hop.map_or((cut.steps / 4).max(1), NonZeroUsize::get);
     cut.label = WindowLabel::Last;
     let held = if config.patience.is_some() { 0.15 } else { 0.0 };
     let parts = split::split(&data, args.test_share, held, config.seed);
