@@ -11,6 +11,7 @@ pub mod artifact;
 pub mod decision;
 #[cfg(feature = "f32")]
 pub mod float;
+mod header;
 pub mod input;
 pub mod kernel;
 pub mod layout;

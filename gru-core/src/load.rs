@@ -1,6 +1,6 @@
 //! `&[u8]` → [`Model`]: every check happens here, once.
 //!
-//! The order is fixed: length, magic, version, CRC over the whole frame, only then `postcard`; then
+//! The order is fixed: length, magic, version, CRC over the whole frame, only then the header; then
 //! nothing may remain, dimensions are within limits, byte counts equal the dimensions, multipliers
 //! and shifts are in range, padding is canonical, and no accumulator can overflow.
 
@@ -11,6 +11,7 @@ use crate::artifact::{
     Smoothing, THRESHOLD_LEN, VERSION, frame_crc,
 };
 use crate::decision::{Rule, Threshold};
+use crate::header;
 use crate::input::{FeatureParams, Limits};
 use crate::kernel::{PORTABLE, known};
 use crate::layout::{GATES, HEAD, Layout, MAX_GROUP, UNIT_PARAMS, align4, winograd_head};
@@ -268,7 +269,7 @@ impl<'a> Model<'a> {
         let (head, rest) = body
             .split_at_checked(header_len as usize)
             .ok_or(LoadError::Header)?;
-        let header = read_header(head)?;
+        let header = header::decode(head)?;
         let padding = align4(header_len as usize) - header_len as usize;
         let (pad, payload) = rest.split_at_checked(padding).ok_or(LoadError::Header)?;
         all_zero(pad)?;
@@ -375,7 +376,7 @@ impl<'a> Model<'a> {
             }
             None => None,
         };
-        let model = Self {
+        let mut model = Self {
             bytes,
             crc,
             name: header.name,
@@ -396,44 +397,8 @@ impl<'a> Model<'a> {
             streaming: false,
             narrow: false,
         };
-        Ok(model.finish())
-    }
-}
-
-/// Decodes the header and refuses whatever is not its one encoding.
-fn read_header(bytes: &[u8]) -> Result<Header<'_>, LoadError> {
-    let (header, rest) =
-        postcard::take_from_bytes::<Header<'_>>(bytes).map_err(|_| LoadError::Header)?;
-    let same = postcard::serialize_with_flavor(&header, Same(bytes)).is_ok();
-    if rest.is_empty() && same {
-        Ok(header)
-    } else {
-        Err(LoadError::NotCanonical)
-    }
-}
-
-/// Compares what is serialized with the bytes that are left, instead of storing it.
-struct Same<'a>(&'a [u8]);
-
-impl postcard::ser_flavors::Flavor for Same<'_> {
-    type Output = ();
-
-    fn try_push(&mut self, byte: u8) -> postcard::Result<()> {
-        match self.0.split_first() {
-            Some((&b, rest)) if b == byte => {
-                self.0 = rest;
-                Ok(())
-            }
-            _ => Err(postcard::Error::SerializeBufferFull),
-        }
-    }
-
-    fn finalize(self) -> postcard::Result<()> {
-        if self.0.is_empty() {
-            Ok(())
-        } else {
-            Err(postcard::Error::SerializeBufferFull)
-        }
+        model.finish();
+        Ok(model)
     }
 }
 
@@ -503,15 +468,22 @@ fn check_header(header: &Header<'_>) -> Result<(), LoadError> {
             1023,
         )?;
     }
-    // A set of one: the search for a single char leaves a bounds check in the linked image.
-    let names = header.classes.split(['\n']);
     if !header.classes.is_empty() {
         let outputs = header.layers.last().map_or(0, LayerHeader::units);
-        if names.clone().any(str::is_empty) || names.clone().count() != outputs {
+        // Every name ends with a new line or the text.
+        let (mut names, mut empty, mut before) = (0, false, b'\n');
+        for byte in header.classes.bytes().chain([b'\n']) {
+            if byte == b'\n' {
+                names += 1;
+                empty |= before == b'\n';
+            }
+            before = byte;
+        }
+        if empty || names != outputs {
             return Err(LoadError::Range {
                 field: Field::Classes,
                 layer: 0,
-                found: names.count() as u32,
+                found: names as u32,
                 max: outputs as u32,
             });
         }

@@ -318,13 +318,12 @@ impl<'a> Model<'a> {
     }
 
     /// Works out what [`parts`](Self::parts) and [`is_streaming`](Self::is_streaming) say.
-    pub(crate) fn finish(mut self) -> Self {
+    pub(crate) fn finish(&mut self) {
         self.parts = self.measure();
         let backwards = |l: &Layer<'_>| matches!(l, Layer::Gru(g) if g.go_backwards);
         self.streaming = !self.layers.iter().any(backwards);
         let mut params = self.features.as_chunks::<FEATURE_PARAMS>().0.iter();
         self.narrow = self.limits.is_empty() && params.all(|p| FeatureParams::read(p).is_narrow());
-        self
     }
 
     fn measure(&self) -> Parts {
