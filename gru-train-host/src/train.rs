@@ -27,7 +27,7 @@ use crate::nn::init;
 use crate::nn::loss::Loss;
 use crate::nn::network::{Dropout, Grid, Network, Tally};
 use crate::nn::rng::Rng;
-use crate::nn::session::{Session, Setup, Teacher};
+use crate::nn::session::{Piece, Session, Setup, Teacher};
 use crate::nn::simd::Isa;
 use crate::optim::schedule::Schedule;
 use crate::optim::{Adam, AdamConfig, clip_norm, norm};
@@ -36,9 +36,11 @@ use crate::spec::{DecisionSpec, DenseSpec, GruSpec, LayerSpec, ModelSpec, Readou
 
 mod augment;
 mod checkpoint;
+mod stream;
 mod windows;
 
 pub use augment::Augment;
+use stream::Stream;
 pub use windows::Windows;
 
 /// A recipe; the fields of `train.toml`. The defaults are the plain recipe of the tutorials.
@@ -84,6 +86,8 @@ pub struct TrainConfig {
     pub qat: Option<Qat>,
     /// How the outputs of a stream become decisions; goes into the artifact.
     pub decision: Option<DecisionSpec>,
+    /// Learn whole recordings with the state carried on; needs labels per step and `readout` every.
+    pub stateful: Option<Stateful>,
     /// Learn from a larger model, too, which is trained first.
     pub distill: Option<Distill>,
     /// Everything random follows from it.
@@ -118,6 +122,7 @@ impl Default for TrainConfig {
             patience: None,
             qat: None,
             decision: None,
+            stateful: None,
             distill: None,
             seed: 0,
             threads: 0,
@@ -149,6 +154,26 @@ fn eight() -> u8 {
 
 fn tenth() -> f64 {
     0.1
+}
+
+/// Truncated back-propagation through time: recordings are read from their beginning to their end
+/// in pieces, `batch` of them beside each other, and the state goes on from piece to piece; the
+/// gradient reaches as far back as a piece.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Stateful {
+    /// Steps of a piece.
+    pub steps: usize,
+    /// Share of the recordings that begin with the state another one has left, as on a device that
+    /// nobody resets.
+    #[serde(default)]
+    pub carry_over: f64,
+    /// Share of the pieces that have a gap: samples that are missing, where the last one is held.
+    #[serde(default)]
+    pub gaps: f64,
+    /// Longest gap in steps.
+    #[serde(default)]
+    pub gap_steps: usize,
 }
 
 /// A larger model of the same kind is trained first, with the same recipe; the small one then
@@ -345,7 +370,26 @@ impl TrainConfig {
                 return bad(format!("qat.lr {}, expected a positive number", qat.lr));
             }
         }
+        if let Some(stateful) = &self.stateful {
+            if stateful.steps == 0 {
+                return bad("stateful.steps 0, expected at least 1".into());
+            }
+            for (name, share) in [("carry_over", stateful.carry_over), ("gaps", stateful.gaps)] {
+                if !(0.0..=1.0).contains(&share) {
+                    return bad(format!("stateful.{name} {share}, expected 0 to 1"));
+                }
+            }
+            if self.readout != Readout::Every {
+                return bad("stateful needs readout every, with a label per step".into());
+            }
+            if self.augment.time_warp > 0.0 || self.augment.time_shift > 0 {
+                return bad("stateful cannot bend time: time_warp and time_shift must be 0".into());
+            }
+        }
         if let Some(distill) = &self.distill {
+            if self.stateful.is_some() {
+                return bad("distill cannot go with stateful".into());
+            }
             if distill.units.is_empty() || distill.units.contains(&0) || distill.epochs == 0 {
                 return bad(format!(
                     "distill.units {:?} and distill.epochs {}, expected a layer with units and an epoch",
@@ -813,10 +857,20 @@ impl Job<'_> {
         let none = Standardize::default();
         let standardize = self.standardize.unwrap_or(&none);
         let (seed, features) = (config.seed, self.data.features);
-        let change = |round: u64, index: usize, steps: usize, x: &mut [f32]| {
+        let change = |round: u64, index: usize, piece: Piece, x: &mut [f32]| {
+            // All pieces of a recording are turned and scaled alike.
             let mut rng = Rng::of(&[seed, 3, round, index as u64]);
             let scratch = &mut Vec::new();
-            (config.augment).apply(&mut rng, standardize, features, steps, x, scratch);
+            (config.augment).apply(&mut rng, standardize, features, piece, x, scratch);
+            if let Some(stateful) = config.stateful {
+                let mut rng = Rng::of(&[seed, 7, round, index as u64, piece.start as u64]);
+                augment::gap(
+                    &mut rng,
+                    &stateful,
+                    features,
+                    &mut x[..piece.steps * features],
+                );
+            }
         };
         let sets: Vec<Sequences<'_>> = std::iter::once(*self.data)
             .chain(self.validation.copied())
@@ -914,12 +968,23 @@ impl Epochs<'_> {
         let adam = config.adam();
         let start = Instant::now();
         let mut order: Vec<usize> = (0..sets[0].count).collect();
-        Rng::of(&[config.seed, 2, epoch as u64]).shuffle(&mut order);
-        let batches = order.len().div_ceil(config.batch);
-        let round = (!config.augment.is_none()).then_some(epoch as u64);
+        let mut rng = Rng::of(&[config.seed, 2, epoch as u64]);
+        rng.shuffle(&mut order);
+        let mut stream = config.stateful.map(|stateful| {
+            let initial = self.network.initial_state();
+            Stream::new(stateful, &sets[0], &order, config.batch, initial, rng)
+        });
+        let mut plan = order.chunks(config.batch);
+        let batches = match &stream {
+            Some(stream) => stream.batches(),
+            None => plan.len(),
+        };
+        let gaps = config.stateful.is_some_and(|s| s.gaps > 0.0);
+        let round = (!config.augment.is_none() || gaps).then_some(epoch as u64);
+        let mut seen = 0;
         let mut sum = Tally::default();
         let mut lr = config.lr;
-        for (batch, indices) in order.chunks(config.batch).enumerate() {
+        for batch in 0..batches {
             let done = epoch as f64 + batch as f64 / batches as f64;
             lr = self.rate(done, state.drops);
             self.set_weights(session, &state.params)?;
@@ -927,7 +992,23 @@ impl Epochs<'_> {
                 let seed = Rng::of(&[config.seed, 4, self.adam.step]).next_u64();
                 session.set_noise(Some(seed));
             }
-            let tally = session.batch(0, indices, round);
+            let (tally, rows) = match &mut stream {
+                Some(stream) => {
+                    let Some(rows) = stream.next() else { break };
+                    let (indices, pieces) = (&stream.indices, &stream.pieces);
+                    let states = &mut stream.states;
+                    let tally = session.pieces(0, indices, pieces, states, true, round);
+                    stream.put_back();
+                    if tally.count == 0 {
+                        continue; // not one step has a label
+                    }
+                    (tally, rows)
+                }
+                None => {
+                    let Some(indices) = plan.next() else { break };
+                    (session.batch(0, indices, round), indices.len())
+                }
+            };
             let gradient = session.gradient();
             let norm = match config.clip_norm {
                 Some(clip) => clip_norm(gradient, clip, adam.convention),
@@ -952,23 +1033,23 @@ impl Epochs<'_> {
                     *e = keep * *e + (1.0 - keep) * *p;
                 }
             }
-            sum.loss += tally.loss * indices.len() as f64;
+            sum.loss += tally.loss * rows as f64;
             sum.correct += tally.correct;
             sum.count += tally.count;
-            let seen = (batch * config.batch + indices.len()) as f64;
+            seen += rows;
             observe(Progress::Batch {
                 epoch,
                 epochs: config.total(),
                 batch,
                 batches,
-                loss: sum.loss / seen,
+                loss: sum.loss / seen as f64,
                 accuracy: sum.correct as f64 / sum.count.max(1) as f64,
             });
         }
         let mut report = Epoch {
             epoch,
             epochs: config.total(),
-            loss: sum.loss / order.len() as f64,
+            loss: sum.loss / (seen as f64).max(1.0),
             accuracy: sum.correct as f64 / sum.count.max(1) as f64,
             validation_loss: None,
             validation_accuracy: None,
@@ -979,7 +1060,10 @@ impl Epochs<'_> {
             let weights = state.ema.as_ref().unwrap_or(&state.params).clone();
             self.set_weights(session, &weights)?;
             let indices: Vec<usize> = (0..validation.count).collect();
-            let tally = session.predict(1, &indices, |_, _, _: &[f32]| {});
+            let tally = match config.stateful {
+                Some(stateful) => self.judge_stream(session, stateful, validation, &indices),
+                None => session.predict(1, &indices, |_, _, _: &[f32]| {}),
+            };
             report.validation_loss = Some(tally.loss);
             report.validation_accuracy = Some(tally.accuracy());
             if self.aware.is_none() {
@@ -992,6 +1076,36 @@ impl Epochs<'_> {
         state.step = self.adam.step;
         observe(Progress::Epoch(&report));
         Ok(())
+    }
+}
+
+impl Epochs<'_> {
+    /// Loss and accuracy on whole recordings, each from the initial state.
+    fn judge_stream(
+        &self,
+        session: &mut Session<'_, f32>,
+        stateful: Stateful,
+        set: &Sequences<'_>,
+        indices: &[usize],
+    ) -> Tally {
+        let plain = Stateful {
+            carry_over: 0.0,
+            ..stateful
+        };
+        let initial = self.network.initial_state();
+        let batch = self.config.batch;
+        let mut stream = Stream::new(plain, set, indices, batch, initial, Rng::new(0));
+        let mut sum = Tally::default();
+        while stream.next().is_some() {
+            let (indices, pieces) = (&stream.indices, &stream.pieces);
+            let tally = session.pieces(1, indices, pieces, &mut stream.states, false, None);
+            stream.put_back();
+            sum.loss += tally.loss * tally.count as f64;
+            sum.correct += tally.correct;
+            sum.count += tally.count;
+        }
+        sum.loss /= sum.count.max(1) as f64;
+        sum
     }
 }
 

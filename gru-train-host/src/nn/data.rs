@@ -109,9 +109,15 @@ impl<'a> Sequences<'a> {
 
     /// The values of `steps` rows of a sequence, zero past its length.
     pub fn read(&self, index: usize, steps: usize, out: &mut Vec<f32>) {
+        self.read_from(index, 0, steps, out);
+    }
+
+    /// The values of `steps` rows of a sequence from row `from` on, zero past its length.
+    pub fn read_from(&self, index: usize, from: usize, steps: usize, out: &mut Vec<f32>) {
         let f = self.features;
-        let valid = self.length(index).min(steps);
-        let start = self.first_row(index) * f;
+        let from = from.min(self.length(index));
+        let valid = (self.length(index) - from).min(steps);
+        let start = (self.first_row(index) + from) * f;
         let range = start..start + valid * f;
         out.clear();
         let (counts, offset, scale) = match self.inputs {

@@ -117,6 +117,8 @@ enum LayerWork<E> {
         /// Dropout of what is handed on: factors `[row][Hp]`, empty for none, and the result.
         mask: Vec<E>,
         dropped: Vec<E>,
+        /// State to begin with, `[row][Hp]`; empty for that of the layer.
+        carry: Vec<E>,
     },
     Dense(DenseWork<E>),
 }
@@ -456,6 +458,7 @@ impl Network {
                     mean: Vec::new(),
                     mask: Vec::new(),
                     dropped: Vec::new(),
+                    carry: Vec::new(),
                 },
                 Layer::Dense(_) => LayerWork::Dense(DenseWork::default()),
             })
@@ -464,6 +467,54 @@ impl Network {
             x: Vec::new(),
             layers,
             logits: Vec::new(),
+        }
+    }
+
+    /// Numbers in the state of a sequence: the padded units of all GRU layers.
+    pub fn state_width(&self) -> usize {
+        let gru = |layer: &Layer| match layer {
+            Layer::Gru(s, _) => s.padded(),
+            Layer::Dense(_) => 0,
+        };
+        self.layers.iter().map(gru).sum()
+    }
+
+    /// The states that the next pass begins with, `[row][layer][Hp]`; none for those of the layers.
+    pub fn carry<E: Real>(&self, work: &mut Work<E>, states: &[E]) {
+        let (width, mut first) = (self.state_width(), 0);
+        for (layer, work) in self.layers.iter().zip(&mut work.layers) {
+            if let (Layer::Gru(s, _), LayerWork::Gru { carry, .. }) = (layer, work) {
+                carry.clear();
+                for row in states.chunks_exact(width.max(1)) {
+                    carry.extend_from_slice(&row[first..first + s.padded()]);
+                }
+                first += s.padded();
+            }
+        }
+    }
+
+    /// The states of a new sequence, `[layer][Hp]`.
+    pub fn initial_state<E: Real>(&self) -> Vec<E> {
+        let mut all = Vec::with_capacity(self.state_width());
+        for layer in &self.layers {
+            if let Layer::Gru(s, h0) = layer {
+                let end = all.len() + s.padded();
+                all.extend(h0.iter().map(|h| E::from_f32(*h)));
+                all.resize(end, E::ZERO);
+            }
+        }
+        all
+    }
+
+    /// The states after the last step of a pass, `[row][layer][Hp]`.
+    pub fn states_into<E: Real>(&self, work: &Work<E>, span: Span<'_>, out: &mut Vec<E>) {
+        for row in 0..span.rows {
+            for (layer, work) in self.layers.iter().zip(&work.layers) {
+                if let (Layer::Gru(s, _), LayerWork::Gru { work, .. }) = (layer, work) {
+                    let at = (span.steps * span.rows + row) * s.padded();
+                    out.extend_from_slice(&work.h[at..at + s.padded()]);
+                }
+            }
         }
     }
 
@@ -496,6 +547,7 @@ impl Network {
                         mean,
                         mask,
                         dropped,
+                        ..
                     },
                 ) => {
                     work.resize(s, steps, rows);
@@ -605,10 +657,12 @@ impl Network {
                         mean,
                         mask,
                         dropped,
+                        carry,
                         ..
                     },
                 ) => {
-                    gru::forward(l, s, pack, x, work, span, None);
+                    let carry = (!carry.is_empty()).then_some(&carry[..]);
+                    gru::forward(l, s, pack, x, work, span, carry);
                     if let Hand::Mean(skip) = self.hand(index) {
                         mean_states(l, s.padded(), &work.h, mean, span, skip);
                     }
@@ -748,6 +802,7 @@ impl Network {
                             dy,
                             mask,
                             dropped,
+                            ..
                         } => {
                             let data = if mask.is_empty() {
                                 self.plain(index - 1, work, mean, span)

@@ -3,6 +3,7 @@
 //! A batch is cut into chunks by a rule that knows only its size. Whichever thread takes a chunk
 //! computes the same numbers, and the chunks' gradients are added in their order.
 
+use std::ops::Range;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError, RwLock};
 
@@ -14,8 +15,18 @@ use super::simd::{Kernel, Lanes, Real};
 use crate::spec::{ModelSpec, Readout};
 
 /// Changes a sequence `[steps][features]` in place before it is used; for augmentation. Gets the
-/// number of the batch's round, the index of the sequence, its valid steps, and the values.
-pub type Change<'a> = dyn Fn(u64, usize, usize, &mut [f32]) + Sync + 'a;
+/// number of the batch's round, the index of the sequence, which of its steps these are, and their
+/// values.
+pub type Change<'a> = dyn Fn(u64, usize, Piece, &mut [f32]) + Sync + 'a;
+
+/// Some steps of a sequence.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Piece {
+    /// The first one.
+    pub start: usize,
+    /// How many.
+    pub steps: usize,
+}
 
 /// Largest number of rows that are worked on together.
 const CHUNK_ROWS: usize = 16;
@@ -26,6 +37,8 @@ pub struct Session<'s, E: Real> {
     gradient: Vec<E>,
     sum: Grads<E>,
     noise: Option<u64>,
+    /// Sequences of the batch.
+    rows: usize,
 }
 
 struct Shared<'s, E: Real> {
@@ -38,6 +51,8 @@ struct Shared<'s, E: Real> {
     /// The main thread's memory.
     work: Mutex<Memory<E>>,
     teacher: Option<(Teacher<'s>, Packs<E>)>,
+    /// States that the rows of a batch of pieces begin with.
+    carry: RwLock<Vec<E>>,
     next: AtomicUsize,
     state: Mutex<Progress>,
     /// Copies of `state` to look at without the lock: a batch may take less time than a thread
@@ -60,6 +75,8 @@ struct Progress {
 struct Task {
     set: usize,
     indices: Vec<usize>,
+    /// One for each index, or none for whole sequences.
+    pieces: Vec<Piece>,
     steps: usize,
     chunks: usize,
     /// 1 / total weight of the batch.
@@ -75,6 +92,8 @@ struct Chunk<E> {
     grads: Grads<E>,
     tally: Tally,
     logits: Vec<E>,
+    /// States after the last step, of a batch of pieces.
+    states: Vec<E>,
 }
 
 /// What a thread works in.
@@ -159,6 +178,7 @@ impl Setup<'_> {
             wake: Condvar::new(),
             done: Condvar::new(),
             change: self.change,
+            carry: RwLock::default(),
         };
         self.scope(shared, f)
     }
@@ -175,6 +195,7 @@ impl Setup<'_> {
                     grads: self.network.grads(),
                     tally: Tally::default(),
                     logits: Vec::new(),
+                    states: Vec::new(),
                 })
             })
             .collect();
@@ -188,6 +209,7 @@ impl Setup<'_> {
                 gradient: vec![E::ZERO; self.network.parameters()],
                 sum: self.network.grads(),
                 noise: None,
+                rows: 0,
             };
             // Workers must stop even when `f` panics, or the scope would wait for ever.
             struct Quit<'a, 's, E: Real>(&'a Shared<'s, E>);
@@ -207,7 +229,7 @@ impl Setup<'_> {
 const MAX_CHUNKS: usize = 16;
 
 /// Rows of chunk `index` of `chunks`.
-fn rows_of(total: usize, chunks: usize, index: usize) -> std::ops::Range<usize> {
+fn rows_of(total: usize, chunks: usize, index: usize) -> Range<usize> {
     let (small, extra) = (total / chunks, total % chunks);
     let start = index * small + index.min(extra);
     start..start + small + usize::from(index < extra)
@@ -268,14 +290,7 @@ fn take_chunks<E: Real>(shared: &Shared<'_, E>, memory: &mut Memory<E>) {
         }
         let mut chunk = lock(&shared.chunks[index]);
         let rows = rows_of(task.indices.len(), task.chunks, index);
-        run_chunk(
-            shared,
-            &task,
-            &packs,
-            &mut chunk,
-            memory,
-            &task.indices[rows],
-        );
+        run_chunk(shared, &task, &packs, &mut chunk, memory, rows);
         finished += 1;
     }
     drop((task, packs));
@@ -297,6 +312,7 @@ struct Pass<'a, E: Real> {
     teacher: Option<&'a mut Work<E>>,
     span: Span<'a>,
     indices: &'a [usize],
+    pieces: &'a [Piece],
 }
 
 impl<E: Real> Kernel<E> for Pass<'_, E> {
@@ -327,10 +343,15 @@ impl<E: Real> Kernel<E> for Pass<'_, E> {
                 return None;
             }
             let index = self.indices[row];
-            let target = set.target(index, step, outputs)?;
+            let first = self.pieces.get(row).map_or(0, |p| p.start);
+            let target = set.target(index, first + step, outputs)?;
             let weight = weight_of(set, self.shared.class_weights, index, &target);
             Some((target, weight * self.task.share))
         });
+        self.chunk.states.clear();
+        if !self.pieces.is_empty() {
+            network.states_into(self.work, self.span, &mut self.chunk.states);
+        }
         self.chunk.logits.clear();
         if self.task.train {
             self.chunk.grads.clear();
@@ -360,8 +381,10 @@ fn run_chunk<E: Real>(
     packs: &Packs<E>,
     chunk: &mut Chunk<E>,
     memory: &mut Memory<E>,
-    indices: &[usize],
+    range: Range<usize>,
 ) {
+    let indices = &task.indices[range.clone()];
+    let pieces = task.pieces.get(range.clone()).unwrap_or_default();
     let Memory {
         work,
         teacher,
@@ -375,13 +398,26 @@ fn run_chunk<E: Real>(
     let draw = noise.as_ref().map(|n| n as &dyn Fn(usize, usize) -> Rng);
     shared.network.draw(work, rows, draw);
     shared.network.resize(work, steps, rows);
+    let width = shared.network.state_width();
+    let carry = shared.carry.read().unwrap_or_else(PoisonError::into_inner);
+    let carry = match pieces.is_empty() {
+        true => &[],
+        false => &carry[range.start * width..range.end * width],
+    };
+    shared.network.carry(work, carry);
     scratch.lengths.clear();
     for (row, index) in indices.iter().enumerate() {
-        let length = set.length(*index).min(steps);
-        scratch.lengths.push(length);
-        set.read(*index, steps, &mut scratch.values);
+        let mut piece = pieces.get(row).copied().unwrap_or(Piece {
+            start: 0,
+            steps: set.length(*index),
+        });
+        piece.steps = piece.steps.min(steps);
+        scratch.lengths.push(piece.steps);
+        set.read_from(*index, piece.start, steps, &mut scratch.values);
+        let past = piece.steps * features;
+        scratch.values[past..].fill(0.0);
         if let (Some(change), Some(round)) = (shared.change, task.round) {
-            change(round, *index, length, &mut scratch.values);
+            change(round, *index, piece, &mut scratch.values);
         }
         for (step, values) in scratch.values.chunks_exact(features).enumerate() {
             let to = &mut work.x[(step * rows + row) * features..][..features];
@@ -425,6 +461,7 @@ fn run_chunk<E: Real>(
             teacher,
             span,
             indices,
+            pieces,
         },
     );
 }
@@ -443,8 +480,46 @@ impl<E: Real> Session<'_, E> {
     /// Mean loss and its gradient ([`gradient`](Self::gradient)) of one batch: sequences
     /// `indices` of set `set`. `round` chooses the augmentation.
     pub fn batch(&mut self, set: usize, indices: &[usize], round: Option<u64>) -> Tally {
-        let tally = self.go(set, indices, true, round, self.noise);
-        let chunks = chunks_of(indices.len());
+        self.task(set, indices, &[]);
+        self.learn(round)
+    }
+
+    /// Mean loss, and with `train` its gradient, of one batch of pieces: `pieces[k]` of sequence
+    /// `indices[k]` begins with the state `states[k·width..]` ([`Network::state_width`]) and leaves
+    /// there the one after its last step. The gradient does not reach into what was before.
+    pub fn pieces(
+        &mut self,
+        set: usize,
+        indices: &[usize],
+        pieces: &[Piece],
+        states: &mut [E],
+        train: bool,
+        round: Option<u64>,
+    ) -> Tally {
+        self.task(set, indices, pieces);
+        {
+            let mut carry = (self.shared.carry.write()).unwrap_or_else(PoisonError::into_inner);
+            carry.clear();
+            carry.extend_from_slice(states);
+        }
+        let tally = match train {
+            true => self.learn(round),
+            false => self.go(false, None, None),
+        };
+        let mut rest = states;
+        for chunk in &self.shared.chunks[..chunks_of(indices.len())] {
+            let chunk = lock(chunk);
+            let (to, after) = rest.split_at_mut(chunk.states.len());
+            to.copy_from_slice(&chunk.states);
+            rest = after;
+        }
+        tally
+    }
+
+    fn learn(&mut self, round: Option<u64>) -> Tally {
+        let tally = self.go(true, round, self.noise);
+        let rows = self.rows;
+        let chunks = chunks_of(rows);
         {
             let first = lock(&self.shared.chunks[0]);
             self.sum.clone_from(&first.grads);
@@ -478,7 +553,8 @@ impl<E: Real> Session<'_, E> {
         let mut weight = 0.0;
         let outputs = self.shared.network.output();
         for batch in indices.chunks(4 * CHUNK_ROWS) {
-            let tally = self.go(set, batch, false, None, None);
+            self.task(set, batch, &[]);
+            let tally = self.go(false, None, None);
             let share = self
                 .shared
                 .task
@@ -506,38 +582,43 @@ impl<E: Real> Session<'_, E> {
         total
     }
 
-    fn go(
-        &mut self,
-        set: usize,
-        indices: &[usize],
-        train: bool,
-        round: Option<u64>,
-        noise: Option<u64>,
-    ) -> Tally {
+    /// Says what comes next: sequences, or pieces of them.
+    fn task(&mut self, set: usize, indices: &[usize], pieces: &[Piece]) {
         let shared = self.shared;
+        self.rows = indices.len();
         let sequences = &shared.sets[set];
         let outputs = shared.network.output();
         let every = shared.network.readout() == Readout::Every;
         let mut steps = 0;
         let mut weight = 0.0;
-        for index in indices {
-            let length = sequences.length(*index);
-            steps = steps.max(length);
-            for step in 0..if every { length } else { 1 } {
-                if let Some(target) = sequences.target(*index, step, outputs) {
+        for (row, index) in indices.iter().enumerate() {
+            let piece = pieces.get(row).copied().unwrap_or(Piece {
+                start: 0,
+                steps: sequences.length(*index),
+            });
+            steps = steps.max(piece.steps);
+            for step in 0..if every { piece.steps } else { 1 } {
+                if let Some(target) = sequences.target(*index, piece.start + step, outputs) {
                     weight += weight_of(sequences, shared.class_weights, *index, &target);
                 }
             }
         }
-        let chunks = chunks_of(indices.len());
+        let mut task = shared.task.write().unwrap_or_else(PoisonError::into_inner);
+        task.set = set;
+        task.indices.clear();
+        task.indices.extend_from_slice(indices);
+        task.pieces.clear();
+        task.pieces.extend_from_slice(pieces);
+        task.steps = steps;
+        task.chunks = chunks_of(indices.len());
+        task.share = if weight > 0.0 { 1.0 / weight } else { 0.0 };
+    }
+
+    fn go(&mut self, train: bool, round: Option<u64>, noise: Option<u64>) -> Tally {
+        let shared = self.shared;
+        let chunks = chunks_of(self.rows);
         {
             let mut task = shared.task.write().unwrap_or_else(PoisonError::into_inner);
-            task.set = set;
-            task.indices.clear();
-            task.indices.extend_from_slice(indices);
-            task.steps = steps;
-            task.chunks = chunks;
-            task.share = if weight > 0.0 { 1.0 / weight } else { 0.0 };
             task.train = train;
             task.round = round;
             task.noise = noise;
@@ -568,5 +649,104 @@ impl<E: Real> Session<'_, E> {
             total.count += tally.count;
         }
         total
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::nn::data::{Inputs, Labels};
+    use crate::nn::loss::Loss;
+    use crate::nn::simd::Isa;
+    use crate::spec::{DenseSpec, GruSpec, LayerSpec};
+
+    /// Recordings in pieces: the losses are those of the whole, and the gradient of a piece is that
+    /// of its loss with the state before it held fixed.
+    #[test]
+    fn pieces_add_up_and_their_gradient_equals_its_finite_difference() {
+        let mut rng = Rng::new(4);
+        let mut gru = |input, units| {
+            let mut gru = GruSpec::zeros(input, units);
+            gru.h0 = (0..units).map(|_| 0.3 * rng.normal() as f32).collect();
+            gru.return_sequences = true;
+            LayerSpec::Gru(gru)
+        };
+        let model = ModelSpec {
+            layers: vec![
+                gru(3, 5),
+                gru(5, 9),
+                LayerSpec::Dense(DenseSpec::zeros(9, 4)),
+            ],
+            readout: Readout::Every,
+            ..ModelSpec::default()
+        };
+        let network = Network::new::<f64>(&model, Loss::default(), Isa::all()[0]).unwrap();
+        let (count, steps) = (19, 12);
+        let x: Vec<f32> = (0..count * steps * 3)
+            .map(|_| rng.normal() as f32)
+            .collect();
+        let labels: Vec<i32> = (0..count * steps).map(|k| k as i32 % 5 - 1).collect();
+        let lengths: Vec<usize> = (0..count).map(|k| 6 + k % 7).collect();
+        let sets = [Sequences {
+            inputs: Inputs::F32(&x),
+            features: 3,
+            count,
+            steps,
+            starts: None,
+            lengths: Some(&lengths),
+            labels: Labels::PerStep(&labels),
+            weights: None,
+        }];
+        let setup = Setup {
+            network: &network,
+            sets: &sets,
+            class_weights: &[],
+            threads: 2,
+            change: None,
+            teacher: None,
+        };
+        let start: Vec<f64> = (0..network.parameters())
+            .map(|_| 0.4 * rng.normal())
+            .collect();
+        setup.run(|session: &mut Session<'_, f64>| {
+            session.set_weights(&start);
+            let indices: Vec<usize> = (0..count).collect();
+            let whole = session.batch(0, &indices, None);
+            let pieces = |from: usize| -> Vec<Piece> {
+                let steps = |length: &usize| if from == 0 { 5 } else { length - 5 };
+                let piece = |length| Piece {
+                    start: from,
+                    steps: steps(length),
+                };
+                lengths.iter().map(piece).collect()
+            };
+            let mut states = network.initial_state::<f64>().repeat(count);
+            let first = session.pieces(0, &indices, &pieces(0), &mut states, false, None);
+            let between = states.clone();
+            let second = session.pieces(0, &indices, &pieces(5), &mut states, true, None);
+            assert_ne!(between, states);
+            assert_eq!(first.count + second.count, whole.count);
+            let sum = first.loss * first.count as f64 + second.loss * second.count as f64;
+            let loss = sum / whole.count as f64;
+            assert!((loss - whole.loss).abs() < 1e-12, "{loss} {}", whole.loss);
+
+            let gradient = session.gradient().to_vec();
+            let scale = gradient.iter().fold(0.0_f64, |a, g| a.max(g.abs()));
+            let mut moved = start.clone();
+            for at in 0..start.len() {
+                let mut loss = |e: f64| {
+                    moved[at] = start[at] + e;
+                    session.set_weights(&moved);
+                    let mut states = between.clone();
+                    session
+                        .pieces(0, &indices, &pieces(5), &mut states, false, None)
+                        .loss
+                };
+                let slope = (loss(1e-5) - loss(-1e-5)) / 2e-5;
+                moved[at] = start[at];
+                let error = (slope - gradient[at]).abs() / scale;
+                assert!(error < 1e-7, "parameter {at}: {slope} {}", gradient[at]);
+            }
+        });
     }
 }

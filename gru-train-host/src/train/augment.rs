@@ -2,7 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::Stateful;
 use crate::nn::rng::Rng;
+use crate::nn::session::Piece;
 use crate::spec::Standardize;
 
 /// How strongly each change is applied; all zero means none.
@@ -59,16 +61,17 @@ impl Augment {
         Ok(())
     }
 
-    /// Changes the first `steps` rows of `x` (standardised, `[steps][features]`).
+    /// Changes the rows of `x` (standardised, `[steps][features]`) that belong to `piece`.
     pub fn apply(
         &self,
         rng: &mut Rng,
         standardize: &Standardize,
         features: usize,
-        steps: usize,
+        piece: Piece,
         x: &mut [f32],
         scratch: &mut Vec<f32>,
     ) {
+        let steps = piece.steps;
         let x = &mut x[..steps * features];
         if self.time_warp > 0.0 || self.time_shift > 0 {
             let reach = f64::from(self.time_warp);
@@ -139,10 +142,31 @@ impl Augment {
             }
         }
         if self.jitter > 0.0 {
+            // Everything before is the same for all pieces of a sequence; the noise is not.
+            let mut noise = match piece.start {
+                0 => rng.clone(),
+                start => Rng::of(&[rng.next_u64(), start as u64]),
+            };
             for x in x {
-                *x += self.jitter * quick_normal(rng);
+                *x += self.jitter * quick_normal(&mut noise);
             }
         }
+    }
+}
+
+/// With the chance `gaps`, samples are missing somewhere in the piece and the last one is held.
+pub(super) fn gap(rng: &mut Rng, stateful: &Stateful, features: usize, x: &mut [f32]) {
+    let steps = x.len() / features;
+    if steps < 2 || stateful.gap_steps == 0 || rng.uniform() >= stateful.gaps {
+        return;
+    }
+    let draw = |rng: &mut Rng, below: usize| (rng.uniform() * below as f64) as usize;
+    let last = draw(rng, steps - 1);
+    let missing = 1 + draw(rng, stateful.gap_steps.min(steps - 1 - last));
+    let (before, after) = x.split_at_mut((last + 1) * features);
+    let held = &before[last * features..];
+    for row in after.chunks_exact_mut(features).take(missing) {
+        row.copy_from_slice(held);
     }
 }
 
@@ -195,7 +219,7 @@ mod tests {
             &mut Rng::new(3),
             &standardize,
             3,
-            2,
+            Piece { start: 0, steps: 2 },
             &mut x,
             &mut Vec::new(),
         );
@@ -203,6 +227,28 @@ mod tests {
         for (a, b) in x.chunks(3).zip(before.chunks(3)) {
             assert!((raw(a) - raw(b)).abs() < 1e-4 * raw(b));
         }
+    }
+
+    #[test]
+    fn a_gap_holds_the_last_sample() {
+        let stateful = Stateful {
+            steps: 9,
+            carry_over: 0.0,
+            gaps: 1.0,
+            gap_steps: 4,
+        };
+        let whole: Vec<f32> = (0..18).map(|k| k as f32).collect();
+        let mut longest = 0;
+        for seed in 0..200 {
+            let mut x = whole.clone();
+            gap(&mut Rng::new(seed), &stateful, 2, &mut x);
+            let held = |k: &usize| x[2 * k] == x[2 * k - 2] && x[2 * k + 1] == x[2 * k - 1];
+            let gone = (1..9).filter(held).count();
+            let kept = (0..9).filter(|k| x[2 * k..2 * k + 2] == whole[2 * k..2 * k + 2]);
+            assert!((1..=4).contains(&gone) && kept.count() == 9 - gone);
+            longest = longest.max(gone);
+        }
+        assert_eq!(longest, 4);
     }
 
     #[test]

@@ -349,3 +349,59 @@ fn the_recipes_of_the_repository_are_sound() {
     }
     assert!(count >= 2);
 }
+
+#[test]
+fn a_carried_state_remembers_longer_than_a_piece() {
+    // The class is the sign of the latest pulse; pulses are further apart than a piece is long.
+    let mut rng = Rng::new(21);
+    let (count, steps) = (24, 160);
+    let (mut x, mut labels) = (Vec::new(), Vec::new());
+    for _ in 0..count {
+        let mut class = -1;
+        for _ in 0..steps {
+            let pulse = if rng.uniform() < 0.06 {
+                let up = rng.uniform() < 0.5;
+                class = i32::from(up);
+                if up { 1.0 } else { -1.0 }
+            } else {
+                0.0
+            };
+            x.push(pulse);
+            labels.push(class);
+        }
+    }
+    let lengths: Vec<usize> = (0..count).map(|k| steps - 3 * k).collect();
+    let data = Sequences {
+        labels: Labels::PerStep(&labels),
+        lengths: Some(&lengths),
+        count,
+        ..Sequences::windows(&x, 1, steps, &[])
+    };
+    let config = TrainConfig {
+        readout: Readout::Every,
+        batch: 4,
+        epochs: 25,
+        lr: 0.02,
+        stateful: Some(Stateful {
+            steps: 8,
+            carry_over: 0.3,
+            gaps: 0.1,
+            gap_steps: 3,
+        }),
+        ..small()
+    };
+    let run = |threads| {
+        let config = TrainConfig {
+            threads,
+            ..config.clone()
+        };
+        fit(&config, &data, Some(&data), 2, &mut silent()).unwrap()
+    };
+    let fitted = run(1);
+    let last = fitted.history[24];
+    assert!(last.validation_accuracy > Some(0.95), "{last:?}");
+    // Validation reads whole recordings, as `evaluate` does.
+    let result = evaluate(&fitted.model, &data, 1).unwrap();
+    assert!((result.accuracy() - last.validation_accuracy.unwrap()).abs() < 1e-3);
+    assert_eq!(fitted.model, run(3).model);
+}
