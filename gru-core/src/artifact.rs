@@ -43,11 +43,16 @@ pub const FEATURE_LIMITS: usize = 8;
 pub const THRESHOLD_LEN: usize = 4;
 /// The most votes that a decision layer remembers.
 pub const MAX_VOTES: usize = 32;
+/// The most steps of a sliding mean.
+pub const MAX_SLIDING: u16 = 1024;
+/// The most 16-bit words that the history of a sliding mean takes: steps times outputs.
+pub const MAX_HISTORY: usize = 8192;
 /// The inverse temperature that leaves probabilities as they are: Q12.
 pub const NEUTRAL_TEMPERATURE: u16 = 4096;
 
 /// What the bytes say of a model, apart from its numbers.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Header<'a> {
     /// The model's name.
     pub name: &'a str,
@@ -104,6 +109,12 @@ pub enum Readout {
     Exponential {
         /// Logarithm of the time constant in steps.
         shift: u8,
+    },
+    /// The mean over the latest `steps` steps (fewer, while there are fewer): a state remembers the outputs of
+    /// all of them, see [`MAX_HISTORY`].
+    Sliding {
+        /// Steps that count, `1..=1024`.
+        steps: u16,
     },
 }
 

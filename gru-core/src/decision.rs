@@ -172,6 +172,14 @@ impl<const N: usize> core::ops::DerefMut for Decider<N> {
     }
 }
 
+impl<B: ?Sized> DeciderBuf<B> {
+    /// What tells one from another in a log.
+    #[cfg(feature = "defmt")]
+    pub(crate) fn summary(&self) -> (u32, u32, Option<Outcome>) {
+        (self.tag, self.step, self.outcome)
+    }
+}
+
 impl DeciderRef {
     /// Ties it to `model` and resets it.
     ///

@@ -49,13 +49,16 @@ impl<'a> Reader<'a> {
             },
             limits: self.flag()?,
             layers: self.layers()?,
-            readout: match self.below(3)? {
+            readout: match self.below(4)? {
                 0 => Readout::Last,
                 1 => Readout::Mean {
                     skip: self.short()?,
                 },
-                _ => Readout::Exponential {
+                2 => Readout::Exponential {
                     shift: self.byte()?,
+                },
+                _ => Readout::Sliding {
+                    steps: self.short()?,
                 },
             },
             warm_up_steps: self.short()?,
@@ -289,10 +292,11 @@ mod tests {
             gap: [GapPolicy::Hold, GapPolicy::Zero, GapPolicy::Skip][rng.below(3)],
             limits: flag(rng),
             layers,
-            readout: match rng.below(3) {
+            readout: match rng.below(4) {
                 0 => Readout::Last,
                 1 => Readout::Mean { skip: short(rng) },
-                _ => Readout::Exponential { shift: byte(rng) },
+                2 => Readout::Exponential { shift: byte(rng) },
+                _ => Readout::Sliding { steps: short(rng) },
             },
             warm_up_steps: short(rng),
             decision: flag(rng).then(|| DecisionHeader {

@@ -248,6 +248,7 @@ const fn lanes_place(group: usize, unit: usize, column: usize) -> Place {
 
 /// The place of one weight.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Place {
     /// Offset in bytes.
     pub byte: usize,

@@ -11,6 +11,8 @@ pub mod artifact;
 pub mod decision;
 #[cfg(feature = "f32")]
 pub mod float;
+#[cfg(feature = "defmt")]
+mod formats;
 mod header;
 pub mod input;
 pub mod kernel;
@@ -23,6 +25,7 @@ pub mod random;
 pub mod slot;
 pub mod softmax;
 mod state;
+mod state_len;
 mod step;
 mod tanh_table;
 #[cfg(feature = "update")]
@@ -35,5 +38,6 @@ pub use decision::{Decider, DeciderBuf, DeciderRef, Decision, Outcome, Stream, T
 pub use load::{Field, LoadError, stated_len};
 pub use model::{DenseLayer, GruLayer, Layer, Model};
 pub use state::{Counters, Digest, State, StateBuf, StateError, StateRef};
+pub use state_len::{decider_len_of, state_len_of};
 pub use step::Output;
 pub use verify::Verify;

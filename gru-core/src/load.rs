@@ -7,8 +7,8 @@
 use crate::activation::Activation;
 use crate::artifact::{
     DenseHeader, FEATURE_LIMITS, FEATURE_PARAMS, FRAME_LEN, GruHeader, Header, LayerHeader, MAGIC,
-    MAX_DIM, MAX_EXPONENT, MAX_LEN, MAX_NH_SHIFT, MAX_VOTES, NEUTRAL_TEMPERATURE, Readout,
-    Smoothing, THRESHOLD_LEN, VERSION, frame_crc,
+    MAX_DIM, MAX_EXPONENT, MAX_HISTORY, MAX_LEN, MAX_NH_SHIFT, MAX_SLIDING, MAX_VOTES,
+    NEUTRAL_TEMPERATURE, Readout, Smoothing, THRESHOLD_LEN, VERSION, frame_crc,
 };
 use crate::decision::{Rule, Threshold};
 use crate::header;
@@ -128,6 +128,8 @@ pub enum Field {
     CountsPerUnit,
     /// The read-out.
     Readout,
+    /// Steps times outputs of a sliding mean.
+    History,
     /// Number of class names.
     Classes,
     /// Steps of the self-test.
@@ -459,6 +461,12 @@ fn check_header(header: &Header<'_>) -> Result<(), LoadError> {
     }
     if let Readout::Exponential { shift } = header.readout {
         range(Field::Readout, 0, shift.wrapping_sub(1) as usize, 11)?;
+    }
+    if let Readout::Sliding { steps } = header.readout {
+        let most = MAX_SLIDING as usize - 1;
+        range(Field::Readout, 0, steps.wrapping_sub(1) as usize, most)?;
+        let outputs = header.layers.last().map_or(0, LayerHeader::units);
+        range(Field::History, 0, steps as usize * outputs, MAX_HISTORY)?;
     }
     if let Some(test) = header.self_test {
         range(

@@ -41,6 +41,7 @@ pub struct Model<'a> {
 
 /// One layer.
 #[derive(Debug, Clone, Copy)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub enum Layer<'a> {
     /// A gated recurrent unit layer.
     Gru(GruLayer<'a>),
@@ -334,6 +335,11 @@ impl<'a> Model<'a> {
             readout: match self.readout {
                 Readout::Last => 0,
                 Readout::Mean { .. } | Readout::Exponential { .. } => 2 * align4(self.outputs()),
+                // The sums, the place of the oldest outputs, the outputs.
+                Readout::Sliding { steps } => {
+                    let outputs = self.outputs();
+                    2 * align4(outputs) + 4 + align4(steps as usize * outputs)
+                }
             },
         };
         for layer in &self.layers {

@@ -161,6 +161,7 @@ impl Gate<'_> {
 
 /// A complete package in a slot, borrowed from it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Stored<'a> {
     /// The sequence number: the higher one is the newer model.
     pub sequence: u32,
@@ -186,6 +187,7 @@ pub struct Running {
 
 /// What [`select`] found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Selection<'a> {
     /// The slot to run and what it holds; `None` when neither passed.
     pub run: Option<(Slot, Stored<'a>)>,

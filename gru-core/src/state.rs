@@ -359,6 +359,7 @@ pub(crate) fn cut(words: &mut [i16], n: usize) -> (&mut [i16], &mut [i16]) {
 /// Fowler, Noll and Vo; each value enters as two little-endian bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Digest(u64);
 
 impl Default for Digest {

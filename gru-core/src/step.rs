@@ -22,6 +22,7 @@ use crate::state::{Digest, StateBuf, StateError, StateRef};
 
 /// The outputs of one step, borrowed from the state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Output<'s> {
     values: Values<'s>,
     frac: u8,
@@ -29,6 +30,7 @@ pub struct Output<'s> {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 enum Values<'s> {
     /// Outputs of the latest step.
     Latest(&'s [i16]),
@@ -421,7 +423,34 @@ fn read_out(readout: Readout, steps: u32, held: u32, sums: &mut [i16], y: &[i16]
             });
             starts as u32
         }
+        Readout::Sliding { steps } => slide(steps, held, sums, y),
     }
+}
+
+/// Takes the oldest outputs out of the sums and the history and puts `y` in; zeros stand where there are none yet.
+///
+/// `words` are the sums, the place of the oldest outputs, the history: the lengths of a state's read-out.
+fn slide(steps: u16, held: u32, words: &mut [i16], y: &[i16]) -> u32 {
+    let (sums, rest) = words
+        .split_at_mut_checked(2 * align4(y.len()))
+        .unwrap_or_default();
+    let Some((place, history)) = rest.split_first_chunk_mut::<4>() else {
+        return 0;
+    };
+    let [at, ..] = place;
+    let oldest = *at as u16;
+    let history = history
+        .get_mut(oldest as usize * y.len()..)
+        .unwrap_or_default();
+    for ((sum, place), &y) in sums.as_chunks_mut::<2>().0.iter_mut().zip(history).zip(y) {
+        let [lo, hi] = *sum;
+        let joined = join(lo, hi).wrapping_add(y as i32 - *place as i32);
+        *place = y;
+        *sum = [joined as i16, (joined >> 16) as i16];
+    }
+    let next = oldest.wrapping_add(1);
+    *at = if next < steps { next as i16 } else { 0 };
+    (held < steps as u32) as u32
 }
 
 /// `sum[i] = f(sum[i], y[i])` over sums that are stored as (low, high) halves.

@@ -178,6 +178,7 @@ impl Slots {
 
 /// An update being received.
 #[derive(Debug)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Update {
     slots: Slots,
     target: Slot,
@@ -343,6 +344,7 @@ impl Update {
 
 /// A package that is in flash as it was sent, not yet checked.
 #[derive(Debug)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Staged {
     slots: Slots,
     target: Slot,
@@ -386,6 +388,7 @@ impl Staged {
 
 /// A package that passed the gate: the only thing that can be committed.
 #[derive(Debug)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Checked(Staged);
 
 impl Checked {

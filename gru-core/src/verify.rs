@@ -9,6 +9,7 @@ const STORED: core::ops::Range<usize> = 12..16;
 
 /// A re-check in progress: see [`Model::verify`].
 #[derive(Debug)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Verify<'a> {
     rest: &'a [u8],
     at: usize,

@@ -143,8 +143,8 @@ impl core::fmt::Display for WriteError {
 
 impl core::error::Error for WriteError {}
 
-/// The longest state that the host runs, in 16-bit words: eight layers of 1024 units and more.
-pub const HOST_STATE: usize = 16384;
+/// The longest state that the host runs, in 16-bit words: eight layers of 1024 units, a sliding mean, and more.
+pub const HOST_STATE: usize = 24576;
 
 /// A state for any model on the host, at rest.
 ///

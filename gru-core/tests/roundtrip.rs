@@ -6,9 +6,11 @@ use gru_core::activation::{Activation, sigmoid, tanh};
 use gru_core::artifact::{GapPolicy, GruHeader, Readout};
 use gru_core::layout::{Layout, align4};
 use gru_core::random::{self, SplitMix};
-use gru_core::writer::{Aligned, QuantGru, QuantLayer, QuantModel, digest_of, host_state};
+use gru_core::writer::{
+    Aligned, QuantGru, QuantLayer, QuantModel, WriteError, digest_of, host_state,
+};
 use gru_core::writer::{read, write};
-use gru_core::{Digest, LoadError, Model, State, StateError};
+use gru_core::{Digest, Field, LoadError, Model, State, StateError};
 
 fn samples(seed: u64, features: usize, n: usize) -> Vec<Vec<i16>> {
     let mut rng = SplitMix(seed);
@@ -143,6 +145,7 @@ fn streaming_equals_the_window_for_every_variant_and_readout() {
             Readout::Last,
             Readout::Mean { skip: 3 },
             Readout::Exponential { shift: 3 },
+            Readout::Sliding { steps: 7 },
         ] {
             model.readout = readout;
             let bytes = Aligned::new(&write(&model, Layout::Rows).unwrap());
@@ -195,6 +198,56 @@ fn the_mean_is_the_mean_of_the_steps() {
     let out = mean.run(&mut state, window.iter()).unwrap();
     let want: Vec<i16> = sums.iter().map(|s| s.div_euclid(14) as i16).collect();
     assert_eq!(out.values().collect::<Vec<_>>(), want);
+}
+
+#[test]
+fn the_sliding_mean_is_the_mean_of_the_latest_steps() {
+    for outputs in [1, 3, 4] {
+        for steps in [1u16, 2, 5, 64] {
+            let mut model = random::model(11, 3, &[5], outputs);
+            let bytes = Aligned::new(&write(&model, Layout::Rows).unwrap());
+            let each = Model::load(&bytes).unwrap();
+            model.readout = Readout::Sliding { steps };
+            let bytes = Aligned::new(&write(&model, Layout::Rows).unwrap());
+            let sliding = Model::load(&bytes).unwrap();
+            let words = 2 * outputs.next_multiple_of(4) + 4;
+            let history = (outputs * usize::from(steps)).next_multiple_of(4);
+            assert_eq!(sliding.state_len(), each.state_len() + words + history);
+            let mut plain = host_state(&each).unwrap();
+            let mut state = host_state(&sliding).unwrap();
+            let mut saved = vec![0; gru_core::StateRef::snapshot_len(&sliding)];
+            let mut latest: Vec<Vec<i64>> = Vec::new();
+            for x in samples(2, 3, 200) {
+                // Whatever is held is in the snapshot.
+                state.snapshot(&sliding, &mut saved).unwrap();
+                state = host_state(&sliding).unwrap();
+                state.restore(&sliding, &saved).unwrap();
+                let out = each.step(&mut plain, &x).unwrap();
+                latest.push(out.values().map(i64::from).collect());
+                let from = latest.len().saturating_sub(steps.into());
+                let mean = |o: usize| {
+                    let sum: i64 = latest[from..].iter().map(|y| y[o]).sum();
+                    sum.div_euclid((latest.len() - from) as i64) as i16
+                };
+                let want: Vec<i16> = (0..outputs).map(mean).collect();
+                let out = sliding.step(&mut state, &x).unwrap();
+                assert_eq!(out.values().collect::<Vec<_>>(), want);
+            }
+        }
+    }
+    for (outputs, steps, field) in [
+        (2, 0, Field::Readout),
+        (2, 1025, Field::Readout),
+        (9, 1000, Field::History),
+    ] {
+        let mut model = random::model(11, 3, &[5], outputs);
+        model.readout = Readout::Sliding { steps };
+        let refused = write(&model, Layout::Rows).unwrap_err();
+        assert!(
+            matches!(refused, WriteError::Refused(LoadError::Range { field: f, .. }) if f == field),
+            "{refused:?}"
+        );
+    }
 }
 
 #[test]
@@ -328,6 +381,6 @@ fn a_row_that_could_overflow_is_refused() {
     let refused = write(&model, Layout::Rows).unwrap_err();
     assert_eq!(
         refused,
-        gru_core::writer::WriteError::Refused(LoadError::Overflow { layer: 0 })
+        WriteError::Refused(LoadError::Overflow { layer: 0 })
     );
 }

@@ -423,6 +423,9 @@ pub fn quantize(
             spec::Readout::Mean { skip } => gru_core::artifact::Readout::Mean {
                 skip: skip.min(u16::MAX as usize) as u16,
             },
+            spec::Readout::Sliding { steps } => gru_core::artifact::Readout::Sliding {
+                steps: steps.min(u16::MAX as usize) as u16,
+            },
         },
         warm_up_steps: options.warm_up_steps,
         decision: match &model.decision {

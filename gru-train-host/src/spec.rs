@@ -193,6 +193,12 @@ pub enum Readout {
         #[serde(default)]
         skip: usize,
     },
+    /// The mean of the logits over the latest `steps` steps: in a stream at every step, in training at the end of
+    /// windows of one length.
+    Sliding {
+        /// Steps that count.
+        steps: usize,
+    },
 }
 
 /// Per-feature standardisation in raw units: the model sees `(raw − mean) / std`.

@@ -564,6 +564,27 @@ pub fn fit(
     )
 }
 
+/// The read-out that gives at the end of every sequence what the mean over the latest `steps` gives there.
+fn trained_as<'s>(
+    steps: usize,
+    sets: impl IntoIterator<Item = &'s Sequences<'s>>,
+) -> Result<Readout, TrainError> {
+    let mut skips = Vec::new();
+    for set in sets {
+        let all = [set.steps];
+        let lengths = set.lengths.unwrap_or(&all);
+        skips.extend(lengths.iter().map(|l| l.saturating_sub(steps)));
+    }
+    match skips.split_first() {
+        Some((&skip, rest)) if steps > 0 && rest.iter().all(|s| *s == skip) => {
+            Ok(Readout::Mean { skip })
+        }
+        _ => Err(TrainError::Invalid(format!(
+            "readout over the latest {steps} steps, expected at least 1 and sequences of one length, or none longer"
+        ))),
+    }
+}
+
 /// [`fit`] with everything that a caller may supply.
 pub fn fit_with(
     config: &TrainConfig,
@@ -573,6 +594,17 @@ pub fn fit_with(
     hooks: &Hooks<'_>,
     observe: &mut dyn FnMut(Progress<'_>),
 ) -> Result<Fit, TrainError> {
+    if let Readout::Sliding { steps } = config.readout {
+        let sets = [Some(data), validation];
+        let readout = trained_as(steps, sets.into_iter().flatten())?;
+        let config = TrainConfig {
+            readout,
+            ..config.clone()
+        };
+        let mut fit = fit_with(&config, data, validation, outputs, hooks, observe)?;
+        fit.model.readout = Readout::Sliding { steps };
+        return Ok(fit);
+    }
     let invalid = TrainError::Invalid;
     config.check()?;
     data.check(outputs)
@@ -1169,6 +1201,11 @@ pub fn evaluate(
     data: &Sequences<'_>,
     threads: usize,
 ) -> Result<Evaluation, TrainError> {
+    if let Readout::Sliding { steps } = model.readout {
+        let mut same = model.clone();
+        same.readout = trained_as(steps, [data])?;
+        return evaluate(&same, data, threads);
+    }
     let outputs = model.output();
     data.check(outputs).map_err(TrainError::Invalid)?;
     if data.features != model.input() {

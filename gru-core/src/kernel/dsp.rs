@@ -29,6 +29,7 @@ use crate::{artifact::FEATURE_PARAMS, input::FeatureParams};
 
 /// The kernel.
 #[derive(Debug, Clone, Copy)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Dsp;
 
 impl Kernel for Dsp {

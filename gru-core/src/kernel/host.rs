@@ -13,6 +13,7 @@ use crate::quant::{requantize_dense, sat16};
 
 /// The SIMD units of the host.
 #[derive(Debug, Clone, Copy)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Host;
 
 /// Enters the copy of a function that is compiled for AVX2 where there is AVX2.

@@ -20,6 +20,7 @@ use core::mem::{MaybeUninit, offset_of};
 
 /// The vector extension.
 #[derive(Debug, Clone, Copy)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Mve;
 
 /// Units of a block.

@@ -21,6 +21,7 @@ use crate::quant::{requantize, requantize_dense, sat16};
 
 /// The reference.
 #[derive(Debug, Clone, Copy)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Portable;
 
 impl Kernel for Portable {

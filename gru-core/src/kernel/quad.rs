@@ -158,6 +158,7 @@ impl DenseArgs {
 /// Layers in assembly for cores without dual multiply-accumulate.
 #[cfg(target_arch = "arm")]
 #[derive(Debug, Clone, Copy)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Quad;
 
 #[cfg(target_arch = "arm")]

@@ -216,6 +216,10 @@ impl Network {
             Readout::Every => Hand::Every,
             Readout::Mean { skip } if linear_above => Hand::Mean(skip),
             Readout::Mean { .. } => Hand::Every,
+            // Only whoever knows the lengths can say which steps those are: `train` does.
+            Readout::Sliding { .. } => {
+                return Err(NetworkError("sliding read-out, expected a mean".into()));
+            }
         };
         Ok(Self {
             layers,

@@ -252,6 +252,11 @@ pub fn references() -> Vec<(&'static str, Vec<u8>)> {
             ],
         )
     };
+    let sliding = Header {
+        name: "sliding",
+        readout: Readout::Sliding { steps: 9 },
+        ..plain_header(Layout::Rows, 3, &[gru(4), dense(3)])
+    };
     [
         ("rows", rows),
         ("pair", pair),
@@ -260,6 +265,7 @@ pub fn references() -> Vec<(&'static str, Vec<u8>)> {
         ("vector", vector),
         ("votes", votes),
         ("smooth", smooth),
+        ("sliding", sliding),
     ]
     .into_iter()
     .zip(1..)

@@ -411,10 +411,13 @@ fn change_field(fields: &mut Header<'_>, random: &mut SplitMix) {
         2 => fields.input_exponent = interesting_byte(random) & 31,
         3 => fields.limits = !fields.limits,
         4 => {
-            fields.readout = match random.below(3) {
+            fields.readout = match random.below(4) {
                 0 => Readout::Last,
                 1 => Readout::Mean {
                     skip: interesting_u16(random),
+                },
+                2 => Readout::Sliding {
+                    steps: interesting_u16(random),
                 },
                 _ => Readout::Exponential {
                     shift: random.below(15) as u8,

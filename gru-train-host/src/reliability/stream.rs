@@ -561,6 +561,7 @@ pub fn counters() -> Result<(u64, u64), StateError> {
         Readout::Last,
         Readout::Mean { skip: 4 },
         Readout::Exponential { shift: 4 },
+        Readout::Sliding { steps: 6 },
     ] {
         let fields = Header {
             readout,
