@@ -9,7 +9,11 @@ const STATE: usize = state_len_of(LEVEL).expect("an artifact");
 const DECIDER: usize = decider_len_of(LEVEL).expect("an artifact");
 
 fn sensor(step: u32) -> i16 {
-    if step / 40 % 2 == 0 { -12_000 } else { 12_000 }
+    if (step / 40).is_multiple_of(2) {
+        -12_000
+    } else {
+        12_000
+    }
 }
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
