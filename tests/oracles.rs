@@ -10,6 +10,9 @@ use gru_train_host::import::{ImportError, keras, onnx, torch};
 use gru_train_host::spec::{GruSpec, LayerSpec, Merge};
 use serde_json::Value;
 
+#[path = "oracles_integer.rs"]
+mod integer;
+
 // ------------------------------------------------------------------------------------ the verdict
 
 /// Why a case did not give a comparison.
@@ -301,16 +304,20 @@ fn keras_gru(config: &Value, weights: &[Tensor], plant: Plant) -> Result<GruSpec
     Ok(spec)
 }
 
-/// One GRU layer, several calls; batches are independent streams.
-fn keras_layer_case(case: &Value, plant: Plant) -> Result<Ran, Stop> {
-    let config = &case["config"];
+fn keras_layer(case: &Value, plant: Plant) -> Result<GruSpec, Stop> {
     let mut weights = Vec::new();
     for name in ["kernel", "recurrent_kernel", "bias"] {
         if let Some(w) = optional(&case["weights"][name])? {
             weights.push(w);
         }
     }
-    let spec = keras_gru(config, &weights, plant)?;
+    keras_gru(&case["config"], &weights, plant)
+}
+
+/// One GRU layer, several calls; batches are independent streams.
+fn keras_layer_case(case: &Value, plant: Plant) -> Result<Ran, Stop> {
+    let config = &case["config"];
+    let spec = keras_layer(case, plant)?;
     let gru = spec.view()?;
     let stateful = flag(&config["stateful"], false);
     let mut scratch = vec![0.0; gru.scratch_len()];
@@ -362,12 +369,10 @@ fn keras_layer_case(case: &Value, plant: Plant) -> Result<Ran, Stop> {
     Ok(ran)
 }
 
-/// A model: GRU, Dense, Bidirectional, with a Masking in front or without.
-fn keras_model_case(case: &Value, plant: Plant) -> Result<Ran, Stop> {
-    let x = tensor(&case["input"])?;
+/// The layers of a model, and the mask value of the Masking in front where there is one.
+fn keras_layers(case: &Value, plant: Plant) -> Result<(Vec<LayerSpec>, Option<f32>), Stop> {
     let mut layers = Vec::new();
     let mut mask_value = None;
-    let mut bounded = !x.is_large();
     for (index, layer) in case["layers"].as_array().into_iter().flatten().enumerate() {
         let config = &layer["config"];
         let weights = layer["weights"].as_array().into_iter().flatten();
@@ -387,7 +392,6 @@ fn keras_model_case(case: &Value, plant: Plant) -> Result<Ran, Stop> {
                 let activation = config["activation"].as_str().unwrap_or("linear");
                 let units = size(&config["units"])?;
                 let dense = keras::dense(units, activation, &kernel.f32(), bias.as_deref())?;
-                bounded &= gru_core::float::Activation::from(dense.activation).is_bounded();
                 layers.push(LayerSpec::Dense(dense));
             }
             "bidirectional" => {
@@ -412,11 +416,21 @@ fn keras_model_case(case: &Value, plant: Plant) -> Result<Ran, Stop> {
             other => return Err(Stop::Refused(format!("layer {other} at place {index}"))),
         }
     }
+    Ok((layers, mask_value))
+}
+
+/// A model: GRU, Dense, Bidirectional, with a Masking in front or without.
+fn keras_model_case(case: &Value, plant: Plant) -> Result<Ran, Stop> {
+    let x = tensor(&case["input"])?;
+    let (layers, mask_value) = keras_layers(case, plant)?;
+    let mut bounded = !x.is_large();
     for layer in &layers {
         match layer {
             LayerSpec::Gru(g) => bounded &= is_bounded(g),
             LayerSpec::Bidirectional { forward, .. } => bounded &= is_bounded(forward),
-            LayerSpec::Dense(_) => {}
+            LayerSpec::Dense(d) => {
+                bounded &= gru_core::float::Activation::from(d.activation).is_bounded();
+            }
         }
     }
     let views: Vec<LayerF32<'_>> = layers
@@ -451,7 +465,7 @@ fn keras_model_case(case: &Value, plant: Plant) -> Result<Ran, Stop> {
 
 // ------------------------------------------------------------------------------------------- PyTorch
 
-fn torch_case(case: &Value, plant: Plant) -> Result<Ran, Stop> {
+fn torch_layers(case: &Value, plant: Plant) -> Result<Vec<LayerSpec>, Stop> {
     let config = &case["config"];
     known(
         config,
@@ -464,7 +478,6 @@ fn torch_case(case: &Value, plant: Plant) -> Result<Ran, Stop> {
             "batch_first",
         ],
     )?;
-    let batch_first = flag(&config["batch_first"], false);
     let mut weights: Vec<(String, Vec<f32>)> = Vec::new();
     for (name, value) in case["weights"].as_object().into_iter().flatten() {
         weights.push((name.clone(), tensor(value)?.f32()));
@@ -482,6 +495,13 @@ fn torch_case(case: &Value, plant: Plant) -> Result<Ran, Stop> {
         },
     )?;
     plant.in_layers(&mut layers);
+    Ok(layers)
+}
+
+fn torch_case(case: &Value, plant: Plant) -> Result<Ran, Stop> {
+    let config = &case["config"];
+    let layers = torch_layers(case, plant)?;
+    let batch_first = flag(&config["batch_first"], false);
     let directed = |t: Tensor| if batch_first { t } else { t.swapped() };
     let x = directed(tensor(&case["input"])?);
     let (batch, steps) = (x.shape[0], x.shape[1]);
@@ -576,7 +596,8 @@ struct OnnxData {
     y_h: Option<Tensor>,
 }
 
-fn onnx_run(attributes: &Value, data: OnnxData, plant: Plant) -> Result<Ran, Stop> {
+/// One layer per direction.
+fn onnx_specs(attributes: &Value, data: &OnnxData, plant: Plant) -> Result<Vec<GruSpec>, Stop> {
     known(
         attributes,
         &[
@@ -613,6 +634,11 @@ fn onnx_run(attributes: &Value, data: OnnxData, plant: Plant) -> Result<Ran, Sto
     for spec in &mut specs {
         plant.in_gru(spec);
     }
+    Ok(specs)
+}
+
+fn onnx_run(attributes: &Value, data: OnnxData, plant: Plant) -> Result<Ran, Stop> {
+    let specs = onnx_specs(attributes, &data, plant)?;
     // Everything below is batch first: X (B,S,F), Y (B,S,D,U), Y_h and initial_h (B,D,U).
     let layout = attributes["layout"].as_u64().unwrap_or(0);
     let batch_first = |t: Tensor| if layout == 1 { t } else { t.swapped() };
@@ -622,7 +648,7 @@ fn onnx_run(attributes: &Value, data: OnnxData, plant: Plant) -> Result<Ran, Sto
         .map(batch_first)
         .filter(|_| plant != Plant::Forgetful);
     let (batch, steps) = (x.shape[0], x.shape[1]);
-    let units = node.hidden_size;
+    let units = size(&attributes["hidden_size"])?;
     let (mut y, mut y_h) = (Vec::new(), Vec::new());
     for n in 0..batch {
         let length = data.lens.as_ref().map_or(steps, |l| l.data[n] as usize);
@@ -680,6 +706,10 @@ fn onnx_run(attributes: &Value, data: OnnxData, plant: Plant) -> Result<Ran, Sto
 }
 
 fn onnx_case(case: &Value, plant: Plant) -> Result<Ran, Stop> {
+    onnx_run(&case["attributes"], onnx_data(case)?, plant)
+}
+
+fn onnx_data(case: &Value) -> Result<OnnxData, Stop> {
     let inputs = &case["inputs"];
     let attributes = &case["attributes"];
     let results = &case["results"];
@@ -694,7 +724,7 @@ fn onnx_case(case: &Value, plant: Plant) -> Result<Ran, Stop> {
             return Err(Stop::Refused("no evaluator gives a result".into()));
         }
     }
-    let data = OnnxData {
+    Ok(OnnxData {
         x: tensor(&inputs["X"])?,
         w: tensor(&inputs["W"])?,
         r: tensor(&inputs["R"])?,
@@ -703,12 +733,15 @@ fn onnx_case(case: &Value, plant: Plant) -> Result<Ran, Stop> {
         h0: optional(&inputs["initial_h"])?,
         y: Some(tensor(&reference["Y"])?),
         y_h: Some(tensor(&reference["Y_h"])?),
-    };
-    onnx_run(attributes, data, plant)
+    })
 }
 
 /// A node test of the ONNX standard: tensors by position, as in the node.
 fn onnx_node_case(case: &Value, plant: Plant) -> Result<Ran, Stop> {
+    onnx_run(&case["attributes"], onnx_node_data(case)?, plant)
+}
+
+fn onnx_node_data(case: &Value) -> Result<OnnxData, Stop> {
     let named = |names: &str, values: &str, place: usize| -> Result<Option<Tensor>, Stop> {
         let name = case[names][place].as_str().unwrap_or_default();
         let mut values = case[values].as_array().into_iter().flatten();
@@ -723,7 +756,7 @@ fn onnx_node_case(case: &Value, plant: Plant) -> Result<Ran, Stop> {
     let (Some(x), Some(w), Some(r)) = (input(0)?, input(1)?, input(2)?) else {
         return broken("X, W and R are required");
     };
-    let data = OnnxData {
+    Ok(OnnxData {
         x,
         w,
         r,
@@ -732,8 +765,7 @@ fn onnx_node_case(case: &Value, plant: Plant) -> Result<Ran, Stop> {
         h0: input(5)?,
         y: output(0)?,
         y_h: output(1)?,
-    };
-    onnx_run(&case["attributes"], data, plant)
+    })
 }
 
 // ----------------------------------------------------------------------------------------- the tables

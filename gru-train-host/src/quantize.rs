@@ -754,6 +754,15 @@ fn gru(
 ) -> Result<QuantGru, QuantizeError> {
     let scales = gru_scales(layer, g, unit, range)?;
     let units = g.units;
+    // A convex mix of tanh and a state within ±1 stays there, and 16 bits hold no more. Outside are initial states
+    // beyond, and gates that go below zero.
+    let widest = g.h0.iter().fold(range.output, |m, h| m.max(h.abs()));
+    if scales.header.activation.is_bounded() && widest > 1.0 {
+        return Err(QuantizeError::Unsupported {
+            layer,
+            what: format!("hidden state beyond ±1 (found {widest:.3})"),
+        });
+    }
     let mut rows = |weights: &[f32], n: usize, units_of: [f64; 2]| {
         let mut q = Vec::with_capacity(weights.len());
         let mut multipliers = Vec::new();
