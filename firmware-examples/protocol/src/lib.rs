@@ -9,7 +9,7 @@
 //!           per sequence: u32 steps, then steps × features raw samples (i16)
 //! response  ResponseHeader (16 bytes)
 //!           per sequence: u32 steps; if EVERY_STEP, a Result per step; then the sequence's Result
-//!           Trailer (56 bytes)
+//!           Trailer (64 bytes)
 //! Result    u16 class, u16 zero, outputs × i16 logits
 //! ```
 //!
@@ -18,7 +18,7 @@
 #![forbid(unsafe_code)]
 
 /// Version of both files. It changes with any byte of their layout.
-pub const VERSION: u16 = 1;
+pub const VERSION: u16 = 2;
 
 /// First bytes of a request.
 pub const REQUEST_MAGIC: [u8; 4] = *b"GRUQ";
@@ -31,8 +31,11 @@ pub const TRAILER_MAGIC: [u8; 4] = *b"GRUE";
 pub const EVERY_STEP: u16 = 1;
 /// Request flag: carry the hidden state from one sequence into the next instead of resetting it.
 pub const CARRY_STATE: u16 = 2;
+/// Request flag: before each step the state becomes random words, saturated ones among them. For the question
+/// whether a step takes the same time whatever it computes with.
+pub const RANDOM_STATE: u16 = 4;
 /// All flags that this version knows.
-pub const KNOWN_FLAGS: u16 = EVERY_STEP | CARRY_STATE;
+pub const KNOWN_FLAGS: u16 = EVERY_STEP | CARRY_STATE | RANDOM_STATE;
 
 /// `class` where the model has not decided.
 pub const NO_CLASS: u16 = u16::MAX;
@@ -98,7 +101,7 @@ pub enum HeaderError {
 /// The start of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RequestHeader {
-    /// [`EVERY_STEP`] and [`CARRY_STATE`].
+    /// [`EVERY_STEP`], [`CARRY_STATE`] and [`RANDOM_STATE`].
     pub flags: u16,
     /// Sequences that follow.
     pub sequences: u32,
@@ -211,11 +214,15 @@ pub struct Trailer {
     pub load_stack_bytes: u32,
     /// Stack that a step uses, in bytes; 0 if it was not measured.
     pub step_stack_bytes: u32,
+    /// The cheapest step, the cost of reading the counter once included; `u32::MAX` without steps.
+    pub fewest_ticks: u32,
+    /// The dearest step, likewise; 0 without steps.
+    pub most_ticks: u32,
 }
 
 impl Trailer {
     /// Bytes of the encoded trailer.
-    pub const LEN: usize = 56;
+    pub const LEN: usize = 64;
 
     /// The trailer as bytes.
     pub fn to_bytes(self) -> [u8; Self::LEN] {
@@ -233,6 +240,8 @@ impl Trailer {
         put.u32(self.load_ticks);
         put.u32(self.load_stack_bytes);
         put.u32(self.step_stack_bytes);
+        put.u32(self.fewest_ticks);
+        put.u32(self.most_ticks);
         put.u32(0);
         out
     }
@@ -252,6 +261,8 @@ impl Trailer {
             load_ticks: get.u32(),
             load_stack_bytes: get.u32(),
             step_stack_bytes: get.u32(),
+            fewest_ticks: get.u32(),
+            most_ticks: get.u32(),
         })
     }
 }
@@ -342,10 +353,12 @@ mod tests {
             load_ticks: 8,
             load_stack_bytes: 300,
             step_stack_bytes: 200,
+            fewest_ticks: 11,
+            most_ticks: 13,
         };
         assert_eq!(Trailer::from_bytes(&trailer.to_bytes()), Ok(trailer));
         // The last field must lie inside the array: `Put` drops silently what does not fit.
-        assert_eq!(trailer.to_bytes()[48..52], 200u32.to_le_bytes());
+        assert_eq!(trailer.to_bytes()[56..60], 13u32.to_le_bytes());
     }
 
     #[test]

@@ -1,9 +1,10 @@
 //! The stream itself: load the model, then sample by sample to the response.
 
 use gru_board_protocol::{
-    CARRY_STATE, EVERY_STEP, HeaderError, NO_CLASS, RequestHeader, ResponseHeader, Trailer, exit,
+    CARRY_STATE, EVERY_STEP, HeaderError, NO_CLASS, RANDOM_STATE, RequestHeader, ResponseHeader,
+    Trailer, exit,
 };
-use gru_core::{Digest, LoadError, Model, Output, State, StateError};
+use gru_core::{Digest, LoadError, Model, Output, State, StateError, StateRef};
 
 use crate::board::{self, Meter};
 use crate::files::{self, FileError, Reader, Writer};
@@ -13,6 +14,9 @@ const MAX_FEATURES: usize = 128;
 
 /// 16-bit words of state that this firmware has room for.
 const STATE_WORDS: usize = if cfg!(small_ram) { 1024 } else { 16 * 1024 };
+
+/// Bytes before the words of a saved state.
+const SNAPSHOT_HEAD: usize = 16;
 
 /// Why the stream ended early.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, defmt::Format)]
@@ -97,6 +101,7 @@ pub fn run() -> Result<(), Failure> {
         model.features(),
         model.outputs()
     );
+    defmt::info!("kernel {=str}", gru_core::kernel::ACTIVE);
     let mut state = State::<STATE_WORDS>::new(&model)?;
     match model.self_test(&mut state) {
         Ok(()) => defmt::info!("self-test passed"),
@@ -127,6 +132,8 @@ pub fn run() -> Result<(), Failure> {
 
     let mut digest = Digest::default();
     let mut total_steps = 0u64;
+    let (mut fewest_ticks, mut most_ticks) = (u32::MAX, 0);
+    let mut scrambler = Scrambler::new();
     for _ in 0..header.sequences {
         if header.flags & CARRY_STATE == 0 {
             state.reset(&model)?;
@@ -135,7 +142,19 @@ pub fn run() -> Result<(), Failure> {
         writer.write(&steps.to_le_bytes())?;
         for _ in 0..steps {
             reader.values(sample)?;
-            meter.measure(|| model.step(&mut state, &*sample).map(|_| ()))?;
+            if header.flags & RANDOM_STATE != 0 {
+                scrambler.scramble(&model, &mut state)?;
+            }
+            let before = meter.ticks;
+            meter.measure(|| {
+                let done = model.step(&mut state, &*sample).map(|_| ());
+                #[cfg(feature = "planted-branch")]
+                board::branchy(state.hidden(&model).next());
+                done
+            })?;
+            let spent = u32::try_from(meter.ticks - before).unwrap_or(u32::MAX);
+            fewest_ticks = fewest_ticks.min(spent);
+            most_ticks = most_ticks.max(spent);
             state.digest(&model, &mut digest);
             total_steps += 1;
             if header.flags & EVERY_STEP != 0 {
@@ -154,6 +173,8 @@ pub fn run() -> Result<(), Failure> {
             load_ticks,
             load_stack_bytes,
             step_stack_bytes,
+            fewest_ticks,
+            most_ticks,
         }
         .to_bytes(),
     )?;
@@ -164,6 +185,55 @@ pub fn run() -> Result<(), Failure> {
         digest.value()
     );
     Ok(())
+}
+
+/// Makes states that no stream would reach, by way of a saved state.
+struct Scrambler {
+    random: u32,
+    saved: [u8; SNAPSHOT_HEAD + 2 * STATE_WORDS],
+}
+
+impl Scrambler {
+    const fn new() -> Self {
+        Self {
+            random: 0x9e37_79b9,
+            saved: [0; SNAPSHOT_HEAD + 2 * STATE_WORDS],
+        }
+    }
+
+    /// Marsaglia's xorshift: any 32 bits but zero.
+    fn next(&mut self) -> u32 {
+        self.random ^= self.random << 13;
+        self.random ^= self.random >> 17;
+        self.random ^= self.random << 5;
+        self.random
+    }
+
+    /// Random words, words at the ends of the range, all at one end, or all zero.
+    fn scramble(&mut self, model: &Model<'_>, state: &mut StateRef) -> Result<(), StateError> {
+        let len = state.snapshot(model, &mut self.saved)?;
+        let kind = self.next() % 8;
+        for at in (SNAPSHOT_HEAD..len).step_by(2) {
+            let random = self.next();
+            let word = match kind {
+                0 => 0,
+                1 => i16::MAX,
+                2 => i16::MIN,
+                3 | 4 if random & 1 == 0 => i16::MAX,
+                3 | 4 => -i16::MAX,
+                _ => (random >> 8) as i16,
+            };
+            if let Some(place) = self.saved.get_mut(at..at + 2) {
+                place.copy_from_slice(&word.to_le_bytes());
+            }
+        }
+        let saved = self.saved.get_mut(..len).unwrap_or_default();
+        let crc = gru_core::artifact::crc32(saved.get(4..).unwrap_or_default());
+        if let Some(place) = saved.get_mut(..4) {
+            place.copy_from_slice(&crc.to_le_bytes());
+        }
+        state.restore(model, saved)
+    }
 }
 
 /// Writes the decision and the logits.

@@ -122,6 +122,17 @@ pub fn stack_used_by<T>(work: impl FnOnce() -> T) -> (T, u32) {
     (work(), 0)
 }
 
+/// A planted fault: work whose amount depends on the hidden state.
+#[cfg(feature = "planted-branch")]
+#[inline(never)]
+pub fn branchy(hidden: Option<&[i16]>) {
+    for h in hidden.unwrap_or_default() {
+        if *h > 0 {
+            core::hint::black_box(h);
+        }
+    }
+}
+
 #[inline(never)]
 fn elapsed() -> u64 {
     semihosting::sys::arm_compat::sys_elapsed().unwrap_or(0)

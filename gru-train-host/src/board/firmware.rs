@@ -66,7 +66,7 @@ pub(super) fn build(machine: Machine, options: &Options) -> Result<PathBuf, Boar
     let target_dir = std::path::absolute(&target_dir)
         .unwrap_or(target_dir)
         .join("firmware")
-        .join(facts.feature.unwrap_or("common"));
+        .join(options.planted.or(facts.feature).unwrap_or("common"));
     let elf = target_dir.join(facts.target).join("release").join("stream");
     if !elf.is_file() {
         (options.notify)(&format!(
@@ -83,7 +83,7 @@ pub(super) fn build(machine: Machine, options: &Options) -> Result<PathBuf, Boar
         .env("DEFMT_LOG", "info")
         // Flags in this variable win over all others, so that a user's `-C target-cpu=native` stays on the host.
         .env("CARGO_ENCODED_RUSTFLAGS", facts.rustflags.join("\u{1f}"));
-    if let Some(feature) = facts.feature {
+    for feature in facts.feature.iter().chain(&options.planted) {
         command.args(["--features", feature]);
     }
     let output = command

@@ -14,7 +14,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use gru_board_protocol::{CARRY_STATE, Counter, EVERY_STEP, RequestHeader, exit};
+use gru_board_protocol::{CARRY_STATE, Counter, EVERY_STEP, RANDOM_STATE, RequestHeader, exit};
 
 pub use embedded::flash_bytes;
 pub use firmware::find_firmware;
@@ -190,6 +190,10 @@ pub struct Options {
     pub every_step: bool,
     /// Carry the hidden state from one sequence into the next instead of resetting it.
     pub carry_state: bool,
+    /// Before each step the state becomes random words, saturated ones among them.
+    pub random_state: bool,
+    /// A feature of the firmware with a planted fault, for checks that have to find it.
+    pub planted: Option<&'static str>,
     /// The emulation is ended after this time. `None`: a minute, and more for a long stream.
     pub time_limit: Option<Duration>,
     /// Told in one line what takes a while (adding a Rust target, building the firmware).
@@ -203,6 +207,8 @@ impl Default for Options {
             firmware: None,
             every_step: false,
             carry_state: false,
+            random_state: false,
+            planted: None,
             time_limit: None,
             notify: |line| eprintln!("{line}"),
         }
@@ -228,6 +234,11 @@ pub struct BoardReport {
     pub steps: u64,
     /// Instructions of one step, averaged over the stream. Instructions, not cycles.
     pub instructions_per_step: f64,
+    /// Instructions of the cheapest and of the dearest step; exact in the embedded emulator, within one tick of the
+    /// timer in QEMU.
+    pub step_range: [f64; 2],
+    /// Instructions of one tick of the counter.
+    pub tick: f64,
     /// Instructions of `load`: every check of the artifact, once.
     pub load_instructions: f64,
     /// Bytes of the model's state.
@@ -467,6 +478,14 @@ pub fn run<'a>(
         } else {
             instructions(trailer.ticks as f64, steps) / steps as f64
         },
+        step_range: match steps {
+            0 => [0.0; 2],
+            _ => [trailer.fewest_ticks, trailer.most_ticks].map(|t| instructions(f64::from(t), 1)),
+        },
+        tick: match use_qemu {
+            true => 64.0 / facts.ticks_per_64_instructions,
+            false => 1.0,
+        },
         load_instructions: instructions(f64::from(trailer.load_ticks), 1),
         state_bytes: trailer.state_bytes,
         load_stack_bytes: trailer.load_stack_bytes,
@@ -507,6 +526,9 @@ fn encode_request<'a>(
     }
     if options.carry_state {
         flags |= CARRY_STATE;
+    }
+    if options.random_state {
+        flags |= RANDOM_STATE;
     }
     let mut body = Vec::new();
     let mut count = 0u32;

@@ -39,6 +39,8 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Answer, String> {
             load_ticks: 0,
             load_stack_bytes: 0,
             step_stack_bytes: 0,
+            fewest_ticks: u32::MAX,
+            most_ticks: 0,
         },
     };
     for _ in 0..header.sequences {
@@ -117,6 +119,8 @@ mod tests {
                 load_ticks: 0,
                 load_stack_bytes: 0,
                 step_stack_bytes: 0,
+                fewest_ticks: u32::MAX,
+                most_ticks: 0,
             }
             .to_bytes(),
         );

@@ -5,6 +5,7 @@
 //! must be found (see the tests `power_cut`, `hostile` and `reliability`).
 
 pub mod blobs;
+pub mod device;
 pub mod faults;
 pub mod flash;
 pub mod hostile;

@@ -1,0 +1,455 @@
+//! Rows 9 to 13: what a device links, its stack, the duration of a step, and its bits.
+//!
+//! These need Rust targets for Cortex-M and emulators. What is missing is said as [`Missing`], so that a row
+//! can be "not measured here" instead of held.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::sync::{Mutex, PoisonError};
+
+use gru_core::layout::Layout;
+use gru_core::random::{self, SplitMix};
+use gru_core::writer::{Aligned, host_state, write};
+use gru_core::{Digest, Model};
+
+use crate::board::{self, BoardError, BoardReport, Emulator, Machine, Options};
+
+/// Why a check gave no verdict, or a bad one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Trouble {
+    /// This machine lacks what the check needs.
+    Missing(String),
+    /// The check itself failed.
+    Failed(String),
+}
+
+impl std::fmt::Display for Trouble {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Missing(what) | Self::Failed(what) => f.write_str(what),
+        }
+    }
+}
+
+impl From<BoardError> for Trouble {
+    fn from(e: BoardError) -> Self {
+        match e {
+            BoardError::Target(_) | BoardError::NoFirmware(_) => Self::Missing(e.to_string()),
+            _ => Self::Failed(e.to_string()),
+        }
+    }
+}
+
+// ---- rows 9 and 10: the linked image ------------------------------------------------------------
+
+/// A Rust target and, where it chooses another kernel, a processor.
+pub type Target = (&'static str, Option<&'static str>);
+
+/// Every core that the kernels tell apart.
+pub const TARGETS: [Target; 6] = [
+    ("thumbv6m-none-eabi", None),
+    ("thumbv7m-none-eabi", None),
+    ("thumbv7em-none-eabihf", None),
+    ("thumbv8m.main-none-eabihf", None),
+    ("thumbv8m.main-none-eabihf", Some("cortex-m33")),
+    ("thumbv8m.main-none-eabihf", Some("cortex-m55")),
+];
+
+/// Bytes of flash that load, self-test, step, snapshot and restore may take together, per optimization level:
+/// a tenth above what was measured when this was written, on the largest of the targets.
+pub const FLASH_BUDGETS: [(&str, u64); 2] = [("3", 48_000), ("s", 36_000)];
+
+/// The routines that float arithmetic becomes on a core without FPU.
+pub const FLOAT: [&str; 12] = [
+    "__aeabi_fadd",
+    "__aeabi_fsub",
+    "__aeabi_fmul",
+    "__aeabi_fdiv",
+    "__aeabi_f2iz",
+    "__aeabi_f2uiz",
+    "__aeabi_i2f",
+    "__aeabi_ui2f",
+    "__aeabi_dadd",
+    "__aeabi_dmul",
+    "__aeabi_d2iz",
+    "__aeabi_f2d",
+];
+/// The allocator's entrances.
+pub const ALLOCATOR: [&str; 4] = ["__rust_alloc", "__rg_alloc", "__rdl_alloc", "malloc"];
+
+/// What the linker says of the planted panic.
+const CAN_PANIC: &str = "undefined symbol: gru_core_can_panic";
+
+/// The images share one target folder, and with it their name.
+static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+
+/// A linked image.
+pub struct Image {
+    /// The ELF file.
+    pub elf: Vec<u8>,
+    /// The bytes of it that go into flash.
+    pub flash: u64,
+}
+
+/// Beside the emulator's firmware, so that nothing is left in the sources.
+fn target_dir(root: &Path) -> PathBuf {
+    let dir =
+        std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), PathBuf::from);
+    std::path::absolute(&dir)
+        .unwrap_or(dir)
+        .join("firmware/nopanic")
+}
+
+/// Links `firmware-examples/nopanic`, which links only if nothing in it can panic; `feature` plants a fault.
+///
+/// # Errors
+/// [`Trouble::Missing`] without the target; else what the linker says.
+pub fn link(
+    root: &Path,
+    (target, cpu): Target,
+    level: &str,
+    feature: Option<&str>,
+) -> Result<Image, Trouble> {
+    let _guard = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+    let opt_level = match level {
+        "3" => "profile.release.opt-level=3".to_owned(),
+        level => format!("profile.release.opt-level=\"{level}\""),
+    };
+    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    command
+        .current_dir(root.join("firmware-examples"))
+        .args(["build", "--release", "--package", "nopanic"])
+        .args(["--target", target, "--config", &opt_level])
+        .args(["--config", "profile.release.debug=false"])
+        .args(feature.map_or(vec![], |feature| vec!["--features", feature]))
+        .arg("--target-dir")
+        .arg(target_dir(root))
+        .env_remove("RUSTFLAGS")
+        .env_remove("CARGO_BUILD_TARGET")
+        .env(
+            "CARGO_ENCODED_RUSTFLAGS",
+            cpu.map_or(String::new(), |cpu| format!("-Ctarget-cpu={cpu}")),
+        );
+    let output: Output = (command.output()).map_err(|e| Trouble::Missing(format!("cargo: {e}")))?;
+    if !output.status.success() {
+        let text = String::from_utf8_lossy(&output.stderr).into_owned();
+        return Err(match text.contains("target may not be installed") {
+            true => Trouble::Missing(format!("the Rust target {target}")),
+            false => Trouble::Failed(text),
+        });
+    }
+    let path = target_dir(root).join(target).join("release/nopanic");
+    let elf =
+        std::fs::read(&path).map_err(|e| Trouble::Failed(format!("{}: {e}", path.display())))?;
+    let flash = board::flash_bytes(&elf);
+    Ok(Image { elf, flash })
+}
+
+/// Which symbols of the image start with one of these names.
+#[must_use]
+pub fn symbols<'a>(elf: &[u8], starts: &[&'a str]) -> Vec<&'a str> {
+    starts
+        .iter()
+        .copied()
+        .filter(|start| {
+            let name = [b"\0", start.as_bytes()].concat();
+            elf.windows(name.len()).any(|window| window == name)
+        })
+        .collect()
+}
+
+/// Whether the planted panic is found on this target: it must not link, and for the right reason.
+///
+/// # Errors
+/// As [`link`].
+pub fn planted_panic_is_found(root: &Path, target: Target) -> Result<bool, Trouble> {
+    match link(root, target, "3", Some("planted-panic")) {
+        Err(Trouble::Failed(text)) => Ok(text.contains(CAN_PANIC)),
+        Err(missing) => Err(missing),
+        Ok(_) => Ok(false),
+    }
+}
+
+/// Whether planted float arithmetic is found.
+///
+/// # Errors
+/// As [`link`].
+pub fn planted_float_is_found(root: &Path) -> Result<bool, Trouble> {
+    let image = link(root, TARGETS[0], "3", Some("planted-float"))?;
+    Ok(symbols(&image.elf, &FLOAT).contains(&"__aeabi_fmul"))
+}
+
+/// Figures of [`images`].
+#[derive(Debug, Clone, Default)]
+pub struct Images {
+    /// Images linked, each a target and an optimization level.
+    pub linked: u64,
+    /// Images with a path to a panic.
+    pub panics: u64,
+    /// Symbols of allocators.
+    pub allocators: u64,
+    /// Symbols of float arithmetic.
+    pub floats: u64,
+    /// Flash of the largest image at opt-level 3 and s.
+    pub flash: [u64; 2],
+    /// The first trouble in words.
+    pub first: Option<String>,
+}
+
+/// Links every target at both optimization levels and looks through the symbols.
+///
+/// # Errors
+/// [`Trouble::Missing`] where a target is not installed.
+pub fn images(root: &Path) -> Result<Images, Trouble> {
+    let mut found = Images::default();
+    for target in TARGETS {
+        for (n, (level, budget)) in FLASH_BUDGETS.into_iter().enumerate() {
+            let name = format!(
+                "{} {} at opt-level {level}",
+                target.0,
+                target.1.unwrap_or("")
+            );
+            match link(root, target, level, None) {
+                Ok(image) => {
+                    found.linked += 1;
+                    found.allocators += symbols(&image.elf, &ALLOCATOR).len() as u64;
+                    found.floats += symbols(&image.elf, &FLOAT).len() as u64;
+                    found.flash[n] = found.flash[n].max(image.flash);
+                    if image.flash > budget {
+                        found.first.get_or_insert(format!(
+                            "{name}: {} bytes of flash, budget {budget}",
+                            image.flash
+                        ));
+                    }
+                }
+                Err(Trouble::Failed(text)) => {
+                    found.panics += u64::from(text.contains(CAN_PANIC));
+                    let line = text.lines().find(|line| line.contains("error"));
+                    let line = line.unwrap_or("does not link");
+                    found.first.get_or_insert(format!("{name}: {line}"));
+                }
+                Err(missing) => return Err(missing),
+            }
+        }
+    }
+    Ok(found)
+}
+
+// ---- rows 11 to 13: boards ----------------------------------------------------------------------
+
+/// Bytes of stack that `load` and a step may take, on any core.
+pub const LOAD_STACK: u32 = 1024;
+/// The same for a step.
+pub const STEP_STACK: u32 = 512;
+
+/// A board and what emulates it; `None` where nothing here does.
+#[must_use]
+pub fn available() -> Vec<(Machine, Emulator)> {
+    let mut all = Vec::new();
+    for machine in Machine::ALL {
+        for emulator in [Emulator::Embedded, Emulator::Qemu] {
+            if board::emulator_name(machine, emulator).is_some() {
+                all.push((machine, emulator));
+            }
+        }
+    }
+    all
+}
+
+/// What CI demands and a laptop need not have.
+#[must_use]
+pub fn everything_is_required() -> bool {
+    std::env::var_os("GRU_REQUIRE_QEMU").is_some_and(|value| value == "1")
+}
+
+/// The layout that the core's kernel runs, and the kernel's name.
+#[must_use]
+pub fn kernel_of(machine: Machine) -> (Layout, &'static str) {
+    match machine {
+        Machine::An386 | Machine::An500 | Machine::An505 => (Layout::Pair, "dsp"),
+        Machine::An385 => (Layout::Quad, "quad_mla"),
+        Machine::Microbit => (Layout::Quad, "quad"),
+        Machine::An547 => (Layout::Vector, "mve"),
+        Machine::RiscvVirt => (Layout::Rows, "portable"),
+    }
+}
+
+fn options(emulator: Emulator) -> Options {
+    Options {
+        emulator,
+        notify: |_| {},
+        ..Options::default()
+    }
+}
+
+/// Samples of a seed, a quarter of them at the ends of the range.
+#[must_use]
+pub fn samples(seed: u64, features: usize, steps: usize) -> Vec<i16> {
+    let mut rng = SplitMix(seed);
+    (0..steps)
+        .flat_map(|_| {
+            let mut sample = rng.sample(features);
+            if rng.below(4) == 0 {
+                for x in &mut sample {
+                    *x = [i16::MIN, 0, i16::MAX][rng.below(3)];
+                }
+            }
+            sample
+        })
+        .collect()
+}
+
+/// How long a step takes on one board.
+#[derive(Debug, Clone)]
+pub struct Duration {
+    /// The board and its emulator.
+    pub board: String,
+    /// Steps from random states, saturated ones among them.
+    pub steps: u64,
+    /// Instructions of the cheapest and the dearest step.
+    pub range: [f64; 2],
+    /// What the counter can tell apart, in instructions.
+    pub resolution: f64,
+}
+
+impl Duration {
+    /// Whether all steps took the same, as far as the counter can tell.
+    #[must_use]
+    pub fn is_constant(&self) -> bool {
+        // A timer that is read twice is off by one tick at the most; the embedded emulator counts exactly.
+        let allowed = if self.resolution > 1.0 || self.board.contains("QEMU") {
+            1.001 * self.resolution
+        } else {
+            0.0
+        };
+        self.range[1] - self.range[0] <= allowed
+    }
+}
+
+/// Runs `steps` steps from random states on a board; `planted` is a feature of the firmware with a fault.
+///
+/// # Errors
+/// As [`board::run`].
+pub fn duration(
+    machine: Machine,
+    emulator: Emulator,
+    steps: usize,
+    planted: Option<&'static str>,
+) -> Result<Duration, Trouble> {
+    let (layout, _) = kernel_of(machine);
+    let features = 6;
+    let artifact = write(&random::model(12, features, &[16], 6), layout)
+        .map_err(|e| Trouble::Failed(e.to_string()))?;
+    let options = Options {
+        random_state: true,
+        planted,
+        ..options(emulator)
+    };
+    let stream = samples(12, features, steps);
+    let report = board::run(machine, &artifact, features, [stream.as_slice()], &options)?;
+    Ok(Duration {
+        board: format!("{} on {}", report.board, report.emulator),
+        steps: report.steps,
+        range: report.step_range,
+        resolution: report.tick,
+    })
+}
+
+/// A board's bits beside the host's.
+#[derive(Debug, Clone)]
+pub struct Bits {
+    /// The board and its emulator.
+    pub board: String,
+    /// Steps of all models.
+    pub steps: u64,
+    /// Models.
+    pub models: u64,
+    /// Models whose digest of hidden states or whose logits differ from the host's.
+    pub differ: u64,
+    /// Whether the log names the kernel that the core should have.
+    pub right_kernel: bool,
+    /// Most stack that `load` and a step took, in bytes.
+    pub stack: [u32; 2],
+    /// Bytes of RAM of the largest state, and of flash of the firmware.
+    pub memory: [u64; 2],
+}
+
+/// Shapes of the models whose bits are compared: features, units of each GRU layer, outputs.
+const SHAPES: [(usize, &[usize], usize); 5] = [
+    (1, &[1], 2),
+    (3, &[7], 3),
+    (6, &[16], 6),
+    (9, &[24, 9], 5),
+    (13, &[33], 4),
+];
+
+/// Streams `steps` steps of each of five models on a board and on this host; `tamper` changes the host's artifact.
+///
+/// # Errors
+/// As [`board::run`].
+pub fn bits(
+    machine: Machine,
+    emulator: Emulator,
+    steps: usize,
+    tamper: bool,
+) -> Result<Bits, Trouble> {
+    let failed = |e: &dyn std::fmt::Display| Trouble::Failed(e.to_string());
+    let (layout, kernel) = kernel_of(machine);
+    let mut found = Bits {
+        board: String::new(),
+        steps: 0,
+        models: 0,
+        differ: 0,
+        right_kernel: true,
+        stack: [0; 2],
+        memory: [0; 2],
+    };
+    for (n, (features, units, outputs)) in SHAPES.into_iter().enumerate() {
+        let mut quant = random::model(n as u64, features, units, outputs);
+        let artifact = write(&quant, layout).map_err(|e| failed(&e))?;
+        let stream = samples(n as u64, features, steps);
+        let report = board::run(
+            machine,
+            &artifact,
+            features,
+            [stream.as_slice()],
+            &options(emulator),
+        )?;
+        if tamper && let Some(gru_core::writer::QuantLayer::Gru(g)) = quant.layers.first_mut() {
+            // The smallest change there is: one bias by one unit.
+            g.b[0] ^= 1;
+        }
+        // The host computes from the plainest layout.
+        let rows = Aligned::new(&write(&quant, Layout::Rows).map_err(|e| failed(&e))?);
+        let model = Model::load(&rows).map_err(|e| failed(&e))?;
+        let mut state = host_state(&model).map_err(|e| failed(&e))?;
+        let mut digest = Digest::default();
+        for sample in stream.chunks_exact(features) {
+            model.step(&mut state, sample).map_err(|e| failed(&e))?;
+            state.digest(&model, &mut digest);
+        }
+        let logits: Vec<i16> = model.output(&state).values().collect();
+        found.models += 1;
+        found.steps += report.steps;
+        let same = report.digest == digest.value() && report.logits == [logits];
+        found.differ += u64::from(!same);
+        found.right_kernel &= names_kernel(&report, kernel);
+        let [load, step] = found.stack;
+        found.stack = [
+            load.max(report.load_stack_bytes),
+            step.max(report.step_stack_bytes),
+        ];
+        let [ram, _] = found.memory;
+        found.memory = [ram.max(report.state_bytes.into()), report.firmware_bytes];
+        found.board = format!("{} on {}", report.board, report.emulator);
+    }
+    Ok(found)
+}
+
+fn names_kernel(report: &BoardReport, kernel: &str) -> bool {
+    (report.logs.iter()).any(|line| {
+        line.split("kernel ")
+            .nth(1)
+            .is_some_and(|k| k.trim() == kernel)
+    })
+}
