@@ -9,6 +9,9 @@ use gru_train_host::reliability::stream::{
     accumulators, counters, flips_at_run_time, floats, long_run, reference_model, slow_unit,
     snapshots, state_flips, to_counts, verify,
 };
+use gru_train_host::reliability::training::{
+    export_losses, gradients, malformed, planted_losses, read_file, stops_at_nan, train,
+};
 
 fn reference() -> Vec<u8> {
     write(&reference_model(), Layout::Rows).expect("sound")
@@ -159,4 +162,48 @@ fn control_a_network_that_never_forgets_is_found() {
     let stream = Stream::held_out(&model, 60.0, 4242);
     let figures = recovery(&model, &stream, 300, 1000, 1).expect("stream");
     assert!(figures.never > 0, "{figures:?}");
+}
+
+#[test]
+fn malformed_files_are_refused_in_place() {
+    assert_eq!(malformed(read_file), (41, 0));
+}
+
+#[test]
+fn control_a_reader_that_takes_everything_or_says_nothing_is_found() {
+    assert_eq!(malformed(|_| None).1, 41);
+    assert_eq!(malformed(|_| Some("cannot read the file".into())).1, 41);
+}
+
+#[test]
+fn gradients_are_exact_and_a_wrong_one_is_found() {
+    let (parameters, worst) = gradients(4, 0.0);
+    assert!(parameters > 100 && worst <= 1e-6, "{parameters} {worst:e}");
+    let (_, worst) = gradients(2, 1e-3);
+    assert!(worst > 1e-6, "{worst:e}");
+}
+
+#[test]
+fn training_stops_at_a_value_that_is_not_a_number() {
+    assert!(stops_at_nan());
+}
+
+#[test]
+fn what_the_export_cannot_hold_is_counted_or_refused() {
+    for biases in [0, 1, 5] {
+        assert_eq!(planted_losses(biases), (biases, true));
+    }
+}
+
+#[test]
+fn one_seed_gives_one_artifact_and_another_seed_another() {
+    let artifact = |seed, threads| {
+        let trained = train(4, 1, seed, threads).expect("trains");
+        assert_eq!(trained.shared_people, 0);
+        assert_eq!(export_losses(&trained).expect("sound").saturated, 0);
+        trained.product.artifact
+    };
+    let first = artifact(5, 1);
+    assert_eq!(first, artifact(5, 2));
+    assert_ne!(first, artifact(6, 1));
 }

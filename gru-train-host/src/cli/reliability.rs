@@ -9,7 +9,7 @@ use serde_json::json;
 
 use super::console::{Console, Failure, grouped, percent};
 use crate::reliability::faults::{Curve, RATES, Stream, curves};
-use crate::reliability::report::{self, ELSEWHERE};
+use crate::reliability::report::{self, NOT_PROMISED};
 use crate::reliability::supply::workspace_root;
 
 #[derive(Debug, Args)]
@@ -17,7 +17,8 @@ pub(crate) struct ReliabilityArgs {
     /// The budgets of a commit (minutes) instead of those of a release (about an hour).
     #[arg(long)]
     quick: bool,
-    /// An artifact for the wrist IMU: also print its accuracy per kind and rate of sensor fault.
+    /// An artifact for the wrist IMU: print its accuracy per kind and rate of sensor fault instead of that of the
+    /// model that is trained here.
     #[arg(long, value_name = "FILE")]
     model: Option<PathBuf>,
 }
@@ -27,37 +28,39 @@ pub(crate) fn reliability(
     console: &mut Console<'_>,
 ) -> Result<(), Failure> {
     // A model that cannot be used is refused before minutes of work.
-    let curves = match &args.model {
-        Some(path) => accuracy(path)?,
-        None => Vec::new(),
-    };
+    let given = args.model.as_deref().map(accuracy).transpose()?;
     let root = std::env::current_dir()
         .ok()
         .and_then(|folder| workspace_root(&folder));
     console.say("row | promised | measured | cases | seconds");
-    let rows = report::run(args.quick, root.as_deref(), |row| {
+    let report = report::run(args.quick, root.as_deref(), |row| {
         console.say(format!(
             "{:>3} | {}: {} | {}{} | {} | {:.1}",
             row.number,
             row.threat,
             row.promised,
-            if row.holds { "" } else { "BROKEN: " },
+            if row.holds == Some(false) {
+                "BROKEN: "
+            } else {
+                ""
+            },
             row.measured,
             grouped(row.cases),
             row.seconds
         ));
     });
-    for row in ELSEWHERE {
-        let how = if row.promised {
-            "elsewhere"
-        } else {
-            "not promised"
-        };
-        console.say(format!(
-            "{:>3} | {} | {how}: {} | |",
-            row.number, row.threat, row.why
-        ));
+    let rows = report.rows;
+    for (what, why) in NOT_PROMISED {
+        console.say(format!("  - | {what} | not promised: {why}"));
     }
+    let whose = match given.is_some() {
+        true => "the given model",
+        false => "the model trained here",
+    };
+    let curves = given.unwrap_or(report.curves);
+    console.say(format!(
+        "accuracy of {whose} per step on people never seen, by share of steps with the fault"
+    ));
     for curve in &curves {
         let points = RATES.iter().zip(&curve.right);
         let points: Vec<_> = points
@@ -69,7 +72,10 @@ pub(crate) fn reliability(
             points.join(" | ")
         ));
     }
-    let broken: Vec<_> = rows.iter().filter(|row| !row.holds).collect();
+    let broken: Vec<_> = (rows.iter())
+        .filter(|row| row.holds == Some(false))
+        .collect();
+    let unmeasured = rows.iter().filter(|row| row.holds.is_none()).count();
     let measured: Vec<_> = rows
         .iter()
         .map(|row| {
@@ -84,22 +90,17 @@ pub(crate) fn reliability(
             })
         })
         .collect();
-    let elsewhere: Vec<_> = ELSEWHERE
+    let not_promised: Vec<_> = NOT_PROMISED
         .iter()
-        .map(|row| {
-            json!({
-                "row": row.number,
-                "threat": row.threat,
-                "promised": row.promised,
-                "why": row.why,
-            })
-        })
+        .map(|(what, why)| json!({"what": what, "why": why}))
         .collect();
     console.answer(&json!({
         "quick": args.quick,
         "holds": broken.is_empty(),
         "rows": measured,
-        "elsewhere": elsewhere,
+        "not_measured_here": unmeasured,
+        "not_promised": not_promised,
+        "fault_model": whose,
         "fault_rates": RATES,
         "fault_curves": curves.iter().map(|curve| json!({
             "fault": format!("{:?}", curve.fault),
