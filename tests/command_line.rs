@@ -372,3 +372,38 @@ fn wrong_arguments_are_code_2_and_help_is_an_answer() {
     let (code, out, _) = gru(&["--help"]);
     assert!(code == 0 && out.contains("inspect"));
 }
+
+#[test]
+fn drift_reports_saturation_and_distance_from_float() {
+    let folder = Folder::new("drift");
+    let mut quant = gru_train_host::reliability::stream::reference_model();
+    let path = folder.file("m.gru", writer::write(&quant, Layout::Rows).unwrap());
+    let (code, out, err) = gru(&["drift", &path, "--steps", "20000", "--json"]);
+    assert_eq!(code, 0, "{out}{err}");
+    let found = json(&out);
+    assert_eq!(found["steps"], 20_000);
+    assert!(
+        found["layers"][0]["mean_difference"].as_f64().unwrap() < 1e-3,
+        "{found}"
+    );
+    assert!(found["agreement"].as_f64().unwrap() > 0.98, "{found}");
+    assert!(
+        found["layers"][0]["saturated"]["z"].as_f64().unwrap() < 0.2,
+        "{found}"
+    );
+    // A model whose update gates are driven far beyond their range says so.
+    if let writer::QuantLayer::Gru(g) = &mut quant.layers[0] {
+        let units = g.b.len() / 4;
+        g.b[units..2 * units].fill(i16::MIN);
+        g.mw[units..2 * units].fill(1);
+        g.mu[units..2 * units].fill(1);
+    }
+    let path = folder.file("s.gru", writer::write(&quant, Layout::Rows).unwrap());
+    let (_, out, _) = gru(&["drift", &path, "--steps", "2000", "--json"]);
+    assert!(
+        json(&out)["layers"][0]["saturated"]["z"].as_f64().unwrap() > 0.3,
+        "{out}"
+    );
+    refused(&["drift", &path, "--steps", "5"], &["--steps 5"]);
+    refused(&["drift", "none.gru"], &["none.gru"]);
+}

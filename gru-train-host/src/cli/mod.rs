@@ -11,6 +11,7 @@ mod bench_train;
 mod boards;
 mod console;
 mod demo;
+mod drift;
 mod eval;
 mod generate;
 mod reliability;
@@ -58,6 +59,8 @@ enum Command {
     Run(Box<run::RunArgs>),
     /// Write synthetic wrist-IMU recordings as CSV, one row per time step.
     Generate(generate::GenerateArgs),
+    /// Run an artifact beside a float model over a long stream: drift, saturation per gate, divergence.
+    Drift(drift::DriftArgs),
     /// Measure every promise of the reliability table; exit code 1 when one does not hold.
     Reliability(reliability::ReliabilityArgs),
 }
@@ -93,6 +96,7 @@ pub fn run<A: Into<OsString> + Clone>(
         Command::Summary(args) => artifact::summary(&args, &mut console),
         Command::Run(args) => run::run(&args, &mut console),
         Command::Generate(args) => generate::generate(&args, &mut console),
+        Command::Drift(args) => drift::drift(&args, &mut console),
         Command::Reliability(args) => reliability::reliability(&args, &mut console),
     };
     match done {

@@ -6,6 +6,7 @@
 
 pub mod blobs;
 pub mod device;
+pub mod drift;
 pub mod faults;
 pub mod flash;
 pub mod handover;

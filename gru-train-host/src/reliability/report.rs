@@ -70,7 +70,7 @@ const QUICK: Budget = Budget {
     board_steps: 400,
     timed_steps: 10_000,
     people: 24,
-    epochs: 8,
+    epochs: 20,
     items: 1_000_000,
 };
 
@@ -89,7 +89,7 @@ const FULL: Budget = Budget {
     board_steps: 20_000,
     timed_steps: 10_000,
     people: 48,
-    epochs: 30,
+    epochs: 40,
     items: 100_000_000,
 };
 
@@ -312,7 +312,7 @@ fn checks(root: Option<&Path>) -> Vec<(u8, &'static str, &'static str, Check<'_>
         (
             12,
             "data-dependent duration",
-            "instructions of a step do not depend on state or sample",
+            "on every Cortex-M the instructions of a step do not depend on state or sample",
             Box::new(|b, _| durations(b)),
         ),
         (
@@ -699,6 +699,8 @@ fn export(_: &Budget, shared: &Shared<'_>) -> Outcome {
     };
     let (counted, refused) = training::planted_losses(3);
     let [float, int8] = losses.accuracy;
+    // Four out of five decisions right: a model that has learnt nothing shows nothing either.
+    let learnt = float > 0.8;
     Outcome {
         measured: format!(
             "float {:.1} %, int8 {:.1} %, same decision on {:.1} %; {} values saturated, weights within {:.1e}; of 3 \
@@ -711,7 +713,7 @@ fn export(_: &Budget, shared: &Shared<'_>) -> Outcome {
             if refused { "refused" } else { "TAKEN" }
         ),
         cases: losses.windows,
-        holds: float - int8 <= 0.02 && losses.saturated == 0 && counted == 3 && refused,
+        holds: learnt && float - int8 <= 0.02 && losses.saturated == 0 && counted == 3 && refused,
         ..Outcome::default()
     }
 }
@@ -874,7 +876,7 @@ fn supply_chain(root: &Path) -> Outcome {
 }
 
 /// What is not promised, each with the reason; printed beside the rows and stated in the README.
-pub const NOT_PROMISED: [(&str, &str); 5] = [
+pub const NOT_PROMISED: [(&str, &str); 6] = [
     (
         "protection against intent",
         "a CRC-32 finds accidents. Whoever can write the flash can write a valid model: the update calls a signature \
@@ -883,6 +885,10 @@ pub const NOT_PROMISED: [(&str, &str); 5] = [
     (
         "constant time of the float path",
         "`expf` and `tanhf` branch on their argument. The promise of row 12 is for the integer path",
+    ),
+    (
+        "constant time on RISC-V",
+        "the compiler makes branches of the portable kernel there: 20,561 to 20,590 instructions when this was written",
     ),
     (
         "constant cycles",

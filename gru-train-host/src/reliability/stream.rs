@@ -444,7 +444,7 @@ pub fn long_run(steps: u64, compared: u64, fault: f64) -> Result<LongRun, StateE
 }
 
 /// The least-squares slope divided by its standard error.
-fn slope_in_errors(y: &[f64]) -> f64 {
+pub(super) fn slope_in_errors(y: &[f64]) -> f64 {
     let n = y.len() as f64;
     let mean_x = (n - 1.0) / 2.0;
     let mean_y = y.iter().sum::<f64>() / n;

@@ -47,9 +47,10 @@ pub fn train(persons: usize, epochs: usize, seed: u64, threads: usize) -> Result
     };
     let data = imu::generate(&config, seed);
     let parts = split::split(&data, 0.25, 0.0, seed);
+    // Long windows: in a stream the state has seen other activities, and the model has to learn to forget them.
     let cut = Cut {
-        steps: 100,
-        hop: 50,
+        steps: 400,
+        hop: 100,
         label: WindowLabel::Last,
     };
     let (learn, test) = (
@@ -63,7 +64,7 @@ pub fn train(persons: usize, epochs: usize, seed: u64, threads: usize) -> Result
     let recipe = TrainConfig {
         units: vec![16],
         epochs,
-        batch: 32,
+        batch: 16,
         lr: 1e-2,
         schedule: Schedule::Cosine {
             warmup: 0.5,
