@@ -295,7 +295,7 @@ pub fn everything_is_required() -> bool {
 pub fn kernel_of(machine: Machine) -> (Layout, &'static str) {
     match machine {
         Machine::An386 | Machine::An500 | Machine::An505 => (Layout::Pair, "dsp"),
-        Machine::An385 => (Layout::Quad, "quad_mla"),
+        Machine::An385 => (Layout::Winograd, "quad_mla"),
         Machine::Microbit => (Layout::Quad, "quad"),
         Machine::An547 => (Layout::Vector, "mve"),
         Machine::RiscvVirt => (Layout::Rows, "portable"),
