@@ -252,6 +252,7 @@ pub fn gradients(networks: u64, fault: f64) -> (u64, f64) {
             class_weights: &[],
             threads: 1,
             change: None,
+            teacher: None,
         };
         let mut at: Vec<f64> = (0..network.parameters())
             .map(|_| 0.5 * rng.normal())
