@@ -145,7 +145,7 @@ pub fn drift(model: &Model<'_>, steps: u64, seed: u64) -> Result<Drift, StateErr
 // ---- the float model ----------------------------------------------------------------------------
 
 enum Stage {
-    Gru(Gru),
+    Gru(Box<Gru>),
     Dense(Dense),
 }
 
@@ -315,7 +315,7 @@ impl Float {
                 QuantLayer::Gru(g) => {
                     let gru = Gru::new(g, unit);
                     unit = gru.full_scale * LSB;
-                    Stage::Gru(gru)
+                    Stage::Gru(Box::new(gru))
                 }
                 QuantLayer::Dense(d) => {
                     let linear =
@@ -341,7 +341,7 @@ impl Float {
 
     fn grus(&self) -> impl Iterator<Item = &Gru> {
         self.stages.iter().filter_map(|stage| match stage {
-            Stage::Gru(gru) => Some(gru),
+            Stage::Gru(gru) => Some(&**gru),
             Stage::Dense(_) => None,
         })
     }
