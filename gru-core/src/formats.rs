@@ -5,6 +5,7 @@ use crate::decision::{DeciderBuf, Stream};
 use crate::model::{DenseLayer, GruLayer, Model};
 use crate::slot::Gate;
 use crate::state::StateBuf;
+use crate::window::WindowBuf;
 use defmt::{Format, Formatter, write};
 
 impl Format for Model<'_> {
@@ -63,6 +64,12 @@ impl<const N: usize, const D: usize> Format for Stream<'_, '_, N, D> {
             self.steps(),
             self.outcome()
         );
+    }
+}
+
+impl<B: AsRef<[i16]>> Format for WindowBuf<B> {
+    fn format(&self, f: Formatter<'_>) {
+        write!(f, "Window of {=usize} words", self.words());
     }
 }
 

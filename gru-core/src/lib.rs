@@ -31,6 +31,7 @@ mod tanh_table;
 #[cfg(feature = "update")]
 pub mod update;
 mod verify;
+mod window;
 #[cfg(any(feature = "std", test))]
 pub mod writer;
 
@@ -41,3 +42,4 @@ pub use state::{Counters, Digest, State, StateBuf, StateError, StateRef};
 pub use state_len::{decider_len_of, state_len_of};
 pub use step::Output;
 pub use verify::Verify;
+pub use window::{Window, WindowBuf, WindowRef};

@@ -174,7 +174,7 @@ impl Model<'_> {
 
     /// Writes the conditioned sample to the state's input; says whether the step is to be done.
     #[inline(always)]
-    fn condition<S: Sample>(&self, state: &mut StateRef, sample: &[S]) -> bool {
+    pub(crate) fn condition<S: Sample>(&self, state: &mut StateRef, sample: &[S]) -> bool {
         if self.narrow
             && let Some(raw) = S::as_counts(sample)
         {
@@ -339,22 +339,21 @@ impl Model<'_> {
     /// Runs a window from a reset state and returns the outputs at its end.
     ///
     /// `samples` yields the time steps in their order; one-step streaming gives the same bits.
-    /// Layers that read the window from its end are fed from there.
     ///
     /// # Errors
-    /// As [`step`](Self::step).
+    /// As [`step`](Self::step): a model with a layer that reads its window from the end needs memory for it, see
+    /// [`run_window`](Self::run_window).
     pub fn run<'s, S: Sample, X: AsRef<[S]>>(
         &self,
         state: &'s mut StateRef,
-        samples: impl DoubleEndedIterator<Item = X>,
+        samples: impl IntoIterator<Item = X>,
     ) -> Result<Output<'s>, StateError> {
-        state.reset(self)?;
-        if self.is_streaming() {
-            for sample in samples {
-                self.step(state, sample.as_ref())?;
-            }
-        } else {
+        if !self.is_streaming() {
             return Err(StateError::NeedsWindow);
+        }
+        state.reset(self)?;
+        for sample in samples {
+            self.step(state, sample.as_ref())?;
         }
         Ok(self.output(state))
     }
@@ -399,7 +398,13 @@ impl Model<'_> {
 
 /// Adds the outputs `y` to the read-out's sums; returns how many steps these hold more.
 #[inline(never)]
-fn read_out(readout: Readout, steps: u32, held: u32, sums: &mut [i16], y: &[i16]) -> u32 {
+pub(crate) fn read_out(
+    readout: Readout,
+    steps: u32,
+    held: u32,
+    sums: &mut [i16],
+    y: &[i16],
+) -> u32 {
     match readout {
         Readout::Last => 0,
         Readout::Mean { skip } => {

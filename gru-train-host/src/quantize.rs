@@ -107,7 +107,7 @@ pub struct LayerRange {
 /// Runs `sequences` of standardised samples (`T×I` values each) through the float model.
 ///
 /// # Errors
-/// A model that cannot stream, and data that does not fit it.
+/// Bidirectional layers, and data that does not fit the model.
 pub fn calibrate<'s>(
     model: &ModelSpec,
     sequences: impl IntoIterator<Item = &'s [f32]>,
@@ -133,12 +133,16 @@ pub fn calibrate<'s>(
             )));
         }
         probes.iter_mut().try_for_each(Probe::reset)?;
-        for sample in sequence.chunks_exact(width) {
-            steps += 1;
-            grow(&mut ranges.input, sample);
-            let mut x = sample.to_vec();
-            for (probe, range) in probes.iter_mut().zip(&mut ranges.layers) {
-                x = probe.step(&x, range)?;
+        grow(&mut ranges.input, sequence);
+        let mut rows: Vec<Vec<f32>> = sequence.chunks_exact(width).map(<[f32]>::to_vec).collect();
+        steps += rows.len();
+        for (probe, range) in probes.iter_mut().zip(&mut ranges.layers) {
+            // Its outputs stand in the order in which the layer has read.
+            if matches!(probe, Probe::Gru { spec, .. } if spec.go_backwards) {
+                rows.reverse();
+            }
+            for row in &mut rows {
+                *row = probe.step(row, range)?;
             }
         }
     }
@@ -170,7 +174,8 @@ impl<'m> Probe<'m> {
     fn new(index: usize, layer: &'m LayerSpec) -> Result<Self, QuantizeError> {
         match layer {
             LayerSpec::Gru(spec) => {
-                let run = spec.view()?;
+                // Step by step: `calibrate` sees to the order.
+                let run = spec.view()?.with_go_backwards(false);
                 Ok(Self::Gru {
                     spec,
                     h: vec![0.0; spec.units],

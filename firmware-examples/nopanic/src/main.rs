@@ -6,7 +6,7 @@
 #![no_std]
 #![no_main]
 
-use gru_core::{Digest, Model, State, StateRef, Stream, stated_len};
+use gru_core::{Digest, Model, State, StateRef, Stream, Window, state_len_of, stated_len};
 
 unsafe extern "C" {
     /// Defined nowhere.
@@ -58,6 +58,7 @@ fn all(bytes: &[u8], samples: &[i16]) -> Option<u32> {
         .wrapping_add(counters.invalid_values)
         .wrapping_add(digest.value() as u32);
     result = result.wrapping_add(decisions(&model, samples)?);
+    result = result.wrapping_add(window(&model, samples)?);
     #[cfg(feature = "planted-panic")]
     {
         result = result.wrapping_add(u32::from(bytes[samples.len()]));
@@ -81,7 +82,16 @@ fn decisions(model: &Model<'_>, samples: &[i16]) -> Option<u32> {
         stream.restore(snapshot.get(..used)?).ok()?;
     }
     stream.reset();
-    Some(result)
+    Some(result.wrapping_add(state_len_of(model.bytes())? as u32))
+}
+
+/// A window, whatever the directions of the layers.
+fn window(model: &Model<'_>, samples: &[i16]) -> Option<u32> {
+    let mut state = State::<512>::new(model).ok()?;
+    let mut window = Window::<2048>::new();
+    let rows = samples.as_chunks::<6>().0;
+    let output = model.run_window(&mut state, &mut window, rows).ok()?;
+    Some(output.argmax() as u32)
 }
 
 /// A function of its own: what a step costs can be seen in the image.

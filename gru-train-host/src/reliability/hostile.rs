@@ -10,9 +10,12 @@ use gru_core::artifact::{FRAME_LEN, Header, LayerHeader, MAX_DIM, Readout, Smoot
 use gru_core::layout::Layout;
 use gru_core::random::SplitMix;
 use gru_core::writer::{Aligned, host_state, read, write};
-use gru_core::{Decider, Digest, Field, LoadError, Model};
+use gru_core::{Decider, Digest, Field, LoadError, Model, Window};
 
 use super::blobs::{assemble, dense, fill, gru, header, payload_start, plain_header, reseal};
+
+/// Time steps of a window for models that cannot stream.
+const WINDOW: usize = 20;
 
 /// What is tested: bytes to a verdict. The product is `load`; controls are something less.
 pub type Loader = fn(&[u8]) -> Result<(), LoadError>;
@@ -255,6 +258,17 @@ pub fn exercise(bytes: &[u8], steps: u32) -> Result<Option<u64>, String> {
         }
     } else if model.step(state, &vec![0_i16; features]).is_ok() {
         return Err("a backward layer was stepped".into());
+    } else {
+        let rows: Vec<Vec<Option<i32>>> = (0..WINDOW)
+            .map(|_| (0..features).map(|_| hostile_sample(&mut random)).collect())
+            .collect();
+        let mut window = Box::new(Window::<{ WINDOW * MAX_DIM as usize }>::new());
+        let output = model.run_window(state, &mut *window, &rows);
+        let output = output.map_err(|e| e.to_string())?;
+        if output.values().count() != model.outputs() {
+            return Err(format!("{} outputs of a window", output.len()));
+        }
+        state.digest(&model, &mut digest);
     }
     // Whatever the vectors are, the self-test ends with a typed answer.
     let _ = model.self_test(state);

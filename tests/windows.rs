@@ -1,0 +1,124 @@
+//! Windows of models with layers that read from the end: integers against the float model that they were made of.
+
+use gru_core::float::ModelF32;
+use gru_core::layout::Layout;
+use gru_core::writer::{Aligned, host_state, write};
+use gru_core::{Model, Window};
+use gru_train_host::nn::rng::Rng;
+use gru_train_host::quantize::{QuantizeOptions, calibrate, quantize};
+use gru_train_host::spec::{DenseSpec, GruSpec, LayerSpec, ModelSpec};
+
+const FEATURES: usize = 3;
+const STEPS: usize = 40;
+const COUNTS: f32 = 1000.0;
+
+fn gru(rng: &mut Rng, input: usize, units: usize, go_backwards: bool, all: bool) -> LayerSpec {
+    let mut g = GruSpec::zeros(input, units);
+    let mut fill = |values: &mut [f32], scale: f32| {
+        values.fill_with(|| rng.normal() as f32 * scale);
+    };
+    fill(&mut g.w, 1.0 / (input as f32).sqrt());
+    fill(&mut g.u, 1.0 / (units as f32).sqrt());
+    fill(&mut g.b_in, 0.2);
+    fill(&mut g.b_rec, 0.2);
+    g.go_backwards = go_backwards;
+    g.return_sequences = all;
+    LayerSpec::Gru(g)
+}
+
+fn model(seed: u64, directions: &[bool]) -> ModelSpec {
+    let mut rng = Rng::new(seed);
+    let mut layers = Vec::new();
+    let mut input = FEATURES;
+    for (i, &backwards) in directions.iter().enumerate() {
+        let units = 6 + 5 * i;
+        let all = i + 1 < directions.len();
+        layers.push(gru(&mut rng, input, units, backwards, all));
+        input = units;
+    }
+    let mut dense = DenseSpec::zeros(input, 4);
+    dense
+        .w
+        .fill_with(|| rng.normal() as f32 / (input as f32).sqrt());
+    layers.push(LayerSpec::Dense(dense));
+    ModelSpec {
+        name: "window".into(),
+        layers,
+        counts_per_unit: vec![COUNTS; FEATURES],
+        ..ModelSpec::default()
+    }
+}
+
+/// Largest difference between the logits of the float model and of the integer model; `tamper` makes it another
+/// one before it is quantized.
+fn error(seed: u64, directions: &[bool], tamper: impl Fn(&mut ModelSpec)) -> f32 {
+    let float = model(seed, directions);
+    let mut rng = Rng::new(seed ^ 99);
+    let windows: Vec<Vec<i16>> = (0..10)
+        .map(|_| {
+            (0..STEPS * FEATURES)
+                .map(|_| (rng.normal() * f64::from(COUNTS)) as i16)
+                .collect()
+        })
+        .collect();
+    let real: Vec<Vec<f32>> = (windows.iter())
+        .map(|w| w.iter().map(|c| f32::from(*c) / COUNTS).collect())
+        .collect();
+    let mut deployed = float.clone();
+    tamper(&mut deployed);
+    let ranges = calibrate(&deployed, real.iter().map(Vec::as_slice)).expect("ranges");
+    let (quantized, _) = quantize(&deployed, &ranges, &QuantizeOptions::default()).expect("int8");
+    let bytes = Aligned::new(&write(&quantized, Layout::Pair).expect("artifact"));
+    let model = Model::load(&bytes).expect("loads");
+    let mut state = host_state(&model).expect("state");
+    let mut window = Window::<4096>::new();
+
+    let views = float.views().expect("views");
+    let reference = ModelF32::new(&views).expect("float model");
+    let mut memory = vec![0.0; reference.state_len()];
+    let mut scratch = vec![0.0; reference.window_scratch_len(STEPS)];
+    let mut out = vec![0.0; reference.output_len(STEPS)];
+    let mut worst = 0f32;
+    for (counts, real) in windows.iter().zip(&real) {
+        reference.reset(&mut memory).expect("reset");
+        reference
+            .run(&mut memory, real, None, &mut out, &mut scratch)
+            .expect("runs");
+        let rows = counts.as_chunks::<FEATURES>().0;
+        let output = model
+            .run_window(&mut state, &mut window, rows)
+            .expect("a window");
+        let unit = 0.5f32.powi(output.frac().into());
+        let logits: Vec<f32> = output.values().map(|v| f32::from(v) * unit).collect();
+        assert_eq!(logits.len(), out.len());
+        for (a, b) in logits.iter().zip(&out) {
+            worst = worst.max((a - b).abs());
+        }
+    }
+    worst
+}
+
+#[test]
+fn integers_follow_the_float_model_in_every_direction() {
+    for directions in [
+        &[true][..],
+        &[false, true],
+        &[true, false],
+        &[true, true],
+        &[false, true, true],
+    ] {
+        let mut worst = 0f32;
+        for seed in 1..=5 {
+            worst = worst.max(error(seed, directions, |_| {}));
+        }
+        println!("{directions:?}: logits within {worst:.4}");
+        assert!(worst < 1.0 / 64.0, "{directions:?}: {worst}");
+        // Control: a layer that reads the other way round is another model.
+        let wrong = error(1, directions, |model| {
+            if let Some(LayerSpec::Gru(g)) = model.layers.first_mut() {
+                g.go_backwards = !g.go_backwards;
+            }
+        });
+        assert!(wrong > 0.2, "{directions:?}: {wrong}");
+    }
+}
