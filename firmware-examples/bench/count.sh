@@ -8,8 +8,9 @@
 set -euo pipefail
 cd "$(dirname "$0")"
 if [ "${1:-}" = --table ]; then
-    awk '!/^#/ { if (!($1 in seen)) { seen[$1]; order[++cores] = $1 }
-                 n[$1, $2] = $3; if ($4 > stack[$1]) stack[$1] = $4; ram[$1, $2] = $5 + $6; flash[$1, $2] = $7 }
+    awk 'BEGIN { cores = split("m0plus m3 m4 m7 m33 m55", order) }
+         !/^#/ { n[$1, $2] = $3; if ($4 > stack[$1]) stack[$1] = $4
+                 ram[$1, $2] = $5 + $6; flash[$1, $2] = $7 }
          function number(v) { return v < 1000 ? v : number(int(v / 1000)) sprintf(",%03d", v % 1000) }
          END { print "| core | W1 | W2 | W3 | W4 | W5 | flash W2 | RAM W2 | stack |"
                print "| --- | --- | --- | --- | --- | --- | --- | --- | --- |"

@@ -61,6 +61,9 @@ impl Layer<'_> {
 }
 
 /// A GRU layer in place.
+///
+/// Only the loader makes one, and kernels rely on what it has checked: at least one input and unit,
+/// `blocks` of `layout.gru_len(input, units)` bytes from a multiple of four, `nh_shift` of 4 at most.
 #[derive(Debug, Clone, Copy)]
 pub struct GruLayer<'a> {
     pub(crate) blocks: &'a [u8],
@@ -143,6 +146,9 @@ impl GruLayer<'_> {
 }
 
 /// A Dense layer in place.
+///
+/// Only the loader makes one, and kernels rely on what it has checked: at least one input and unit,
+/// and `bytes` that are `layout.dense_len(input, units)` from a multiple of four.
 #[derive(Debug, Clone, Copy)]
 pub struct DenseLayer<'a> {
     pub(crate) bytes: &'a [u8],

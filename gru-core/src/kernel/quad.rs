@@ -102,42 +102,32 @@ fn aligned<T>(slice: &[T]) -> bool {
     slice.as_ptr().addr() & 3 == 0
 }
 
-/// Whether the buffers are what the assembly assumes.
+/// Whether the buffers are what the assembly assumes; the layer's own numbers and bytes are, because
+/// the loader has made it.
 // Its frame is gone again when the assembly needs the stack.
 #[cfg(target_arch = "arm")]
 #[inline(never)]
 fn gru_is_sound(layer: &GruLayer<'_>, x: &[i16], h: &[i16], out: &[i16]) -> bool {
-    let (input, units) = (layer.input(), layer.units());
-    let count = units.div_ceil(4);
+    let units = align4(layer.units());
+    let addresses = x.as_ptr().addr() | h.as_ptr().addr() | out.as_ptr().addr();
     layer.layout == LAYOUT
-        && input > 0
-        && units > 0
-        && layer.nh_shift <= 7
-        && layer.blocks.len() >= count * LAYOUT.gru_block_len(input, units)
-        && x.len() >= align4(input)
-        && h.len() >= align4(units)
-        && out.len() >= align4(units)
-        && aligned(layer.blocks)
-        && aligned(x)
-        && aligned(h)
-        && aligned(out)
+        && addresses & 3 == 0
+        && x.len() >= align4(layer.input())
+        && h.len() >= units
+        && out.len() >= units
 }
 
 #[cfg(target_arch = "arm")]
 impl DenseArgs {
-    /// Whether the buffers are what the assembly assumes.
-    #[inline(never)]
+    /// Whether the buffers are what the assembly assumes; the layer's own bytes are, because the
+    /// loader has made it.
+    #[inline(always)]
     fn sound(layer: &DenseLayer<'_>, x: &[i16], out: &[i16]) -> bool {
-        let (input, units) = (layer.input(), layer.units());
+        let addresses = x.as_ptr().addr() | out.as_ptr().addr();
         layer.layout == LAYOUT
-            && input > 0
-            && units > 0
-            && layer.bytes.len() >= LAYOUT.dense_len(input, units)
-            && x.len() >= align4(input)
-            && out.len() >= align4(units)
-            && aligned(layer.bytes)
-            && aligned(x)
-            && aligned(out)
+            && addresses & 3 == 0
+            && x.len() >= align4(layer.input())
+            && out.len() >= align4(layer.units())
     }
 
     #[inline(always)]
@@ -148,7 +138,7 @@ impl DenseArgs {
             weights: layer.bytes.as_ptr(),
             x: x.as_ptr(),
             out: out.as_mut_ptr(),
-            params: layer.bytes.get(weights_len..).unwrap_or_default().as_ptr(),
+            params: layer.bytes.as_ptr().wrapping_add(weights_len),
             pairs: input.div_ceil(2),
             count: units.div_ceil(4),
         }
@@ -181,8 +171,8 @@ impl Kernel for Quad {
         }
         let (input, units) = (layer.input(), layer.units());
         #[allow(unsafe_code, reason = "the layer is written in assembly")]
-        // SAFETY: `gru_is_sound` has checked every length and alignment that the function asks
-        // for, and `out` is a unique borrow apart from the others.
+        // SAFETY: `gru_is_sound` has checked the lengths and alignments of the buffers, `GruLayer`
+        // promises those of its blocks, and `out` is a unique borrow apart from the others.
         unsafe {
             shim::gru_quad_gru(
                 layer.blocks.as_ptr(),
@@ -209,8 +199,8 @@ impl Kernel for Quad {
         }
         let args = DenseArgs::new(layer, x, out);
         #[allow(unsafe_code, reason = "the layer is written in assembly")]
-        // SAFETY: `sound` has checked every length and alignment that the function asks for, and
-        // `out` is a unique borrow apart from the others.
+        // SAFETY: `sound` has checked the lengths and alignments of the buffers, `DenseLayer`
+        // promises those of its bytes, and `out` is a unique borrow apart from the others.
         unsafe {
             shim::gru_quad_dense(&args)
         }
