@@ -1,4 +1,9 @@
 //! Stateful, quantized GRU inference for microcontrollers.
+//!
+//! A program links the kernel of its core and takes models in that kernel's weight layout
+//! ([`kernel::PREFERRED_LAYOUT`]; `gru train --layout` makes them) and of Keras' default variant. With
+//! the feature `portable` it takes every layout and variant, by the portable kernel beside its own,
+//! and is 7 to 14 kB larger; other models are refused by [`Model::load`] otherwise.
 #![no_std]
 #![deny(unsafe_code)]
 #![deny(missing_docs)]
