@@ -160,8 +160,7 @@ impl Kernel for Quad {
     };
     const LAYOUT: Layout = LAYOUT;
 
-    // A frame of its own: inlined, it pushes the step's variables to the stack.
-    #[inline(never)]
+    #[inline(always)]
     fn gru(layer: &GruLayer<'_>, x: &[i16], h: &[i16], out: &mut [i16]) {
         if !gru_is_sound(layer, x, h, out) {
             if PORTABLE {
@@ -189,7 +188,7 @@ impl Kernel for Quad {
         }
     }
 
-    #[inline(never)]
+    #[inline(always)]
     fn dense(layer: &DenseLayer<'_>, x: &[i16], out: &mut [i16]) {
         if !DenseArgs::sound(layer, x, out) {
             if PORTABLE {
