@@ -59,7 +59,7 @@ pub const TARGETS: [Target; 6] = [
 /// a tenth above what was measured when this was written, on the largest of the targets.
 pub const FLASH_BUDGETS: [(&str, u64); 2] = [("3", 65_000), ("s", 43_500)];
 /// The same for an image that takes its own kernel's layout only (feature `smallest`), at opt-level s.
-pub const SMALLEST_BUDGET: u64 = 28_000;
+pub const SMALLEST_BUDGET: u64 = 31_000;
 
 /// The routines that float arithmetic becomes on a core without FPU.
 pub const FLOAT: [&str; 12] = [
