@@ -4,9 +4,11 @@ use gru_core::float::ModelF32;
 use gru_core::layout::Layout;
 use gru_core::writer::{Aligned, host_state, write};
 use gru_core::{Model, Window};
+use gru_train_host::nn::data::Sequences;
 use gru_train_host::nn::rng::Rng;
 use gru_train_host::quantize::{QuantizeOptions, calibrate, quantize};
-use gru_train_host::spec::{DenseSpec, GruSpec, LayerSpec, ModelSpec};
+use gru_train_host::spec::{DenseSpec, GruSpec, LayerSpec, ModelSpec, Readout};
+use gru_train_host::train::evaluate;
 
 const FEATURES: usize = 3;
 const STEPS: usize = 40;
@@ -121,4 +123,52 @@ fn integers_follow_the_float_model_in_every_direction() {
         });
         assert!(wrong > 0.2, "{directions:?}: {wrong}");
     }
+}
+
+#[test]
+fn a_sliding_mean_is_trained_as_it_is_deployed() {
+    let mut float = model(4, &[false]);
+    if let Some(LayerSpec::Gru(g)) = float.layers.first_mut() {
+        g.return_sequences = true;
+    }
+    let mut rng = Rng::new(8);
+    let counts: Vec<i16> = (0..12 * STEPS * FEATURES)
+        .map(|_| (rng.normal() * f64::from(COUNTS)) as i16)
+        .collect();
+    let real: Vec<f32> = counts.iter().map(|c| f32::from(*c) / COUNTS).collect();
+    let labels = [0; 12];
+    let data = Sequences::windows(&real, FEATURES, STEPS, &labels);
+    let logits = |readout| {
+        let mut model = float.clone();
+        model.readout = readout;
+        evaluate(&model, &data, 1).map(|e| e.logits)
+    };
+    let sliding = logits(Readout::Sliding { steps: 10 }).expect("one length");
+    let skip = STEPS - 10;
+    assert_eq!(sliding, logits(Readout::Mean { skip }).expect("a mean"));
+    // On the device the window is the end of a stream.
+    float.readout = Readout::Sliding { steps: 10 };
+    let windows = || real.chunks_exact(STEPS * FEATURES);
+    let ranges = calibrate(&float, windows()).expect("ranges");
+    let (quantized, _) = quantize(&float, &ranges, &QuantizeOptions::default()).expect("int8");
+    let bytes = Aligned::new(&write(&quantized, Layout::Pair).expect("artifact"));
+    let model = Model::load(&bytes).expect("loads");
+    let mut state = host_state(&model).expect("state");
+    let windows = counts.chunks_exact(STEPS * FEATURES);
+    for (window, want) in windows.zip(sliding.chunks_exact(4)) {
+        let rows = window.as_chunks::<FEATURES>().0;
+        let output = model.run(&mut state, rows).expect("a stream");
+        let unit = 0.5f32.powi(output.frac().into());
+        for (value, want) in output.values().zip(want) {
+            let error = (f32::from(value) * unit - want).abs();
+            assert!(error < 1.0 / 64.0, "{error}");
+        }
+    }
+    // Windows of several lengths have several ends.
+    let lengths = [40, 30, 40, 40, 40, 40, 40, 40, 40, 40, 40, 40];
+    let uneven = Sequences {
+        lengths: Some(&lengths),
+        ..data
+    };
+    assert!(evaluate(&float, &uneven, 1).is_err());
 }

@@ -1,9 +1,64 @@
 //! Stateful, quantized GRU inference for microcontrollers.
 //!
-//! A program links the kernel of its core and takes models in that kernel's weight layout
-//! ([`kernel::PREFERRED_LAYOUT`]; `gru train --layout` makes them) and of Keras' default variant. With
-//! the feature `portable` it takes every layout and variant, by the portable kernel beside its own,
-//! and is 7 to 14 kB larger; other models are refused by [`Model::load`] otherwise.
+//! Samples of a sensor go in, one time step at a time; decisions come out. Nothing allocates, nothing panics, the quantized
+//! step has no float arithmetic, and every core computes the same bits.
+//!
+//! ```
+//! use gru_core::{Model, Stream, decider_len_of, include_artifact, state_len_of};
+//!
+//! // What `gru train` wrote, and the memory of a stream on it: constants of the program.
+//! const LEVEL: &[u8] = include_artifact!("../examples/level.gru");
+//! const STATE: usize = state_len_of(LEVEL).expect("an artifact");
+//! const DECIDER: usize = decider_len_of(LEVEL).expect("an artifact");
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let model = Model::load(LEVEL)?; // every check happens here, once; the weights stay in flash
+//! let mut stream = Stream::<STATE, DECIDER>::new(&model)?;
+//! let mut classes = Vec::new();
+//! for count in [-12_000i16; 30].into_iter().chain([12_000; 30]) {
+//!     if let Some(decision) = stream.push(&[count])? {
+//!         classes.push(decision.class()); // a change: `None` is unsure
+//!     }
+//! }
+//! assert_eq!(classes, [Some(0), None, Some(1)]);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # Which type does what
+//!
+//! - [`Model`]: the checked view of an artifact, borrowed and immutable. Any number of streams share it.
+//! - [`State`]: all memory of one stream, owned by the caller; [`Model::step`] takes it and a sample, and gives the
+//!   [`Output`]: logits, probabilities, whether the warm-up is over. Reset, [snapshot and restore](StateBuf::snapshot).
+//! - [`Decider`], [`Stream`]: from outputs to [`Decision`]s by the rule in the artifact, see [`decision`].
+//! - [`Window`]: memory for models with layers that read a window from its end, see [`Model::run_window`].
+//! - [`LoadError`], [`StateError`]: what was found and what was expected. After a load, a step with a sample of the right
+//!   length cannot fail.
+//!
+//! # Memory of a stream, in bytes
+//!
+//! | | exactly | known |
+//! | --- | --- | --- |
+//! | state | `size_of::<State<0>>() + 2 ·` [`state_len`](Model::state_len) | at compile time: [`state_len_of`] |
+//! | decisions | `size_of::<Decider<0>>() + 2 ·` [`decider_len`](Model::decider_len), rounded up to the alignment | at compile time: [`decider_len_of`] |
+//! | window | `2 ·` [`window_len`](Model::window_len) | 0 for models that stream |
+//!
+//! Too small a buffer is a typed error. A model itself takes no RAM but the view on the stack.
+//!
+//! # Features
+//!
+//! By default there are none: a program links the kernel of its core and takes models in that kernel's weight layout
+//! ([`kernel::PREFERRED_LAYOUT`]; `gru train --layout` makes them) and of Keras' default variant;
+//! [`Model::load`] refuses others.
+//!
+//! - `portable`: models in every layout and of every variant, by the portable kernel beside the core's own, for 7 to
+//!   14 kB of flash.
+//! - `f32`: [`float`](https://docs.rs/gru-core/latest/gru_core/float/index.html), models in f32.
+//! - `update`: power-fail-safe update of the model in two slots of a NOR flash, beside [`slot`].
+//! - `defmt`: `defmt::Format` on all public types. `serde`: on what is stored or sent ([`Decision`], [`Counters`], …).
+//! - `std`: what hosts need, [`writer`](https://docs.rs/gru-core/latest/gru_core/writer/index.html) above all; implies `portable`.
+//!
+//! `docs/artifact.md` has the bytes of an artifact, `docs/quantization.md` the number formats and error budget.
 #![no_std]
 #![deny(unsafe_code)]
 #![deny(missing_docs)]
