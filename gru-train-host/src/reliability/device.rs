@@ -55,7 +55,7 @@ pub const TARGETS: [Target; 6] = [
     ("thumbv8m.main-none-eabihf", Some("cortex-m55")),
 ];
 
-/// Bytes of flash that load, self-test, step, decisions, snapshot and restore may take together, per optimization level:
+/// Bytes of flash that load, self-test, step, window, decisions, snapshot and restore may take together, per optimization level:
 /// a tenth above what was measured when this was written, on the largest of the targets.
 pub const FLASH_BUDGETS: [(&str, u64); 2] = [("3", 65_000), ("s", 43_500)];
 /// The same for an image that takes its own kernel's layout only (feature `smallest`), at opt-level s.
