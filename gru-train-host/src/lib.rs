@@ -13,6 +13,7 @@ pub mod optim;
 pub mod pipeline;
 pub mod quantize;
 pub mod reliability;
+pub mod search;
 pub mod sequential;
 pub mod spec;
 pub mod train;

@@ -203,6 +203,14 @@ pub(crate) fn bench_quality(
         for seed in 0..args.seeds {
             config.seed = seed;
             let trial = trial(&data, &config, args.validate).map_err(Failure::input)?;
+            console.note(format!(
+                "{} seed {seed}: float {:.4}, int8 {:.4}{}, {} bytes",
+                task.recipe,
+                trial.float,
+                trial.int8,
+                (trial.int8_qat).map_or(String::new(), |q| format!(", with QAT {q:.4}")),
+                trial.bytes
+            ));
             float.push(trial.float);
             int8.push(trial.int8);
             qat.extend(trial.int8_qat);

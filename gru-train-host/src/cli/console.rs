@@ -26,7 +26,6 @@ impl<'c> Console<'c> {
     }
 
     /// A line about how it goes: on the standard error.
-    #[allow(dead_code, reason = "used by the commands that take a while")]
     pub(crate) fn note(&mut self, line: impl Display) {
         let _ = writeln!(self.err, "{line}");
     }

@@ -16,6 +16,7 @@ mod eval;
 mod generate;
 mod reliability;
 mod run;
+mod search;
 mod source;
 mod train;
 
@@ -51,6 +52,8 @@ enum Command {
     BenchTrain(bench_train::BenchTrainArgs),
     /// Measure the recommended recipes on recorded data sets: float and int8 against bytes.
     BenchQuality(bench_quality::BenchQualityArgs),
+    /// Try sizes of models under budgets of flash, RAM and work; print the Pareto front.
+    Search(Box<search::SearchArgs>),
     /// Print what an artifact holds, or one line why it is refused (exit code 2).
     Inspect(artifact::InspectArgs),
     /// Print the layers of an artifact as Keras does, with flash, RAM and work per step.
@@ -90,6 +93,7 @@ pub fn run<A: Into<OsString> + Clone>(
         Command::BenchHar(args) => bench_har::bench_har(&args, &mut console),
         Command::BenchTrain(args) => bench_train::bench_train(&args, &mut console),
         Command::BenchQuality(args) => bench_quality::bench_quality(&args, &mut console),
+        Command::Search(args) => search::search(&args, &mut console),
         Command::Train(args) => train::train(&args, &mut console),
         Command::Eval(args) => eval::eval(&args, &mut console),
         Command::Inspect(args) => artifact::inspect(&args, &mut console),

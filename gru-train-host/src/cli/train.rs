@@ -80,7 +80,7 @@ enum ReadoutArg {
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
-enum LayoutArg {
+pub(crate) enum LayoutArg {
     Rows,
     Pair,
     Quad,
