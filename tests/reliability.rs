@@ -126,7 +126,7 @@ fn slow_units_are_not_forgotten() {
 
 #[test]
 fn a_stream_goes_on_after_two_to_the_32_steps() {
-    assert_eq!(counters(), Ok((6000, 0)));
+    assert_eq!(counters(), Ok((8000, 0)));
 }
 
 #[test]

@@ -327,7 +327,9 @@ mod tests {
     fn headers_decode_as_with_postcard() {
         let mut rng = SplitMix(21);
         let (mut same, mut refused, mut long) = (0, 0, 0);
-        for _ in 0..300 {
+        // The interpreter is a thousand times slower.
+        let headers = if cfg!(miri) { 1 } else { 300 };
+        for _ in 0..headers {
             let header = random_header(&mut rng);
             let bytes = encode(&header);
             assert_eq!(decode(&bytes).as_ref(), Ok(&header));
@@ -350,6 +352,7 @@ mod tests {
         }
         // Damage of all kinds was seen.
         let seen = format!("{same} decode, {refused} do not, {long} are not canonical");
-        assert!(same > 1000 && refused > 1000 && long > 1000, "{seen}");
+        let most = if cfg!(miri) { 0 } else { 1000 };
+        assert!(same > most && refused > most && long > most, "{seen}");
     }
 }

@@ -213,9 +213,11 @@ mod tests {
         let mut rng = SplitMix(5);
         let mut worst = 0f64;
         let mut worst_sum = 0f64;
-        for n in 1..=67 {
-            for frac in 0..=15u8 {
-                for round in 0..40 {
+        // The interpreter is a thousand times slower.
+        let (lengths, rounds) = if cfg!(miri) { (33, 13) } else { (1, 1) };
+        for n in (1..=67).step_by(lengths) {
+            for frac in (0..=15u8).step_by(rounds) {
+                for round in (0..40).step_by(rounds) {
                     // From all equal over narrow to the whole range.
                     let spread = [0, 1, 300, 3000, 32767][round % 5] >> (round / 20 * 2);
                     let mut logits: Vec<i16> =
@@ -242,6 +244,10 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(
+        miri,
+        ignore = "plain arithmetic over a whole range: too much for an interpreter"
+    )]
     fn every_difference_of_two_logits() {
         let mut worst = 0f64;
         for frac in [6, 10, 12] {
@@ -255,6 +261,10 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(
+        miri,
+        ignore = "plain arithmetic over a whole range: too much for an interpreter"
+    )]
     fn newton_equals_the_division_in_every_bit() {
         let mut rng = SplitMix(6);
         let near = |c: u32| (c - 2000..=c + 2000).filter(|d| (1 << 30..1 << 31).contains(d));

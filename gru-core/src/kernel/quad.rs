@@ -333,6 +333,9 @@ mod tests {
     use std::vec;
     use std::vec::Vec;
 
+    /// Fewer for an interpreter.
+    const RANDOM_CASES: usize = if cfg!(miri) { 500 } else { 1_000_000 };
+
     const EXTREMES: [i32; 11] = [
         i32::MIN,
         i32::MIN + 1,
@@ -377,8 +380,10 @@ mod tests {
     #[test]
     fn mixed_rows_separate_exactly_for_all_lengths() {
         let mut rng = SplitMix(11);
-        for n in 0..=67 {
-            for round in 0..40 {
+        // The interpreter is a thousand times slower.
+        let (every, rounds) = if cfg!(miri) { (13, 2) } else { (1, 40) };
+        for n in (0..=67).step_by(every) {
+            for round in 0..rounds {
                 let extreme = round % 2 == 0;
                 let weight = |rng: &mut SplitMix| match extreme {
                     true => [-127, 127][rng.below(2)],
@@ -411,7 +416,7 @@ mod tests {
                 cases.push((a, m));
             }
         }
-        cases.extend((0..1_000_000).map(|_| {
+        cases.extend((0..RANDOM_CASES).map(|_| {
             let shift = rng.below(31);
             let acc = rng.bits() as i32 >> rng.below(31);
             (acc, ((rng.bits() as i32 & i32::MAX) >> shift).max(1))
@@ -432,12 +437,12 @@ mod tests {
     #[test]
     fn clamping_without_a_branch_saturates() {
         let mut rng = SplitMix(13);
-        let random = (0..1_000_000).map(|_| rng.bits() as i32 >> 1);
+        let random = (0..RANDOM_CASES).map(|_| rng.bits() as i32 >> 1);
         // A pre-activation is below 2^31 - 2^15 in magnitude: two products below 2^30, a bias.
         for v in EXTREMES.map(|v| v >> 1).into_iter().chain(random) {
             assert_eq!(twin::sat16(v), sat16(v), "{v}");
         }
-        for v in -100_000..100_000 {
+        for v in (-100_000..100_000).step_by(if cfg!(miri) { 997 } else { 1 }) {
             assert_eq!(twin::sat16(v), sat16(v), "{v}");
         }
     }
@@ -445,7 +450,7 @@ mod tests {
     #[test]
     fn one_multiplication_mixes() {
         let mut rng = SplitMix(14);
-        for _ in 0..1_000_000 {
+        for _ in 0..RANDOM_CASES {
             let (z, h, n) = (rng.below(65536) as i32, rng.bits(), rng.bits());
             let (h, n) = (h as i16, n as i16);
             let sum = z.wrapping_mul(h as i32 - n as i32);
