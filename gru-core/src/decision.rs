@@ -295,10 +295,11 @@ impl DeciderRef {
             return Ok(None);
         }
         self.idle = rule.header.every_steps.saturating_sub(1);
-        let (p, memory) = self
-            .words
-            .split_at_mut_checked(model.outputs())
-            .unwrap_or_default();
+        let outputs = model.outputs();
+        // No more than the rule needs: the buffer may be longer.
+        let words = self.words.get_mut(..rule.words(outputs));
+        let words = words.unwrap_or_default();
+        let (p, memory) = words.split_at_mut_checked(outputs).unwrap_or_default();
         output.scores(rule.exponent, p);
         let present = match self.outcome {
             Some(Outcome::Class(class)) => Some(class),
