@@ -182,9 +182,14 @@ pub(crate) fn train(args: &TrainArgs, console: &mut Console<'_>) -> Result<(), F
     let held = if config.patience.is_some() { 0.15 } else { 0.0 };
     let parts = split::split(&data, args.test_share, held, config.seed);
     let windows = |part: &[usize]| cut.windows(&data, part);
+    // With the state carried on, recordings are learnt from their beginning to their end.
+    let learnt = |part: &[usize]| match config.stateful {
+        Some(_) => data.whole(part, cut.label),
+        None => windows(part),
+    };
     let (learn, validate, test) = (
-        windows(&parts.train),
-        windows(&parts.validation),
+        learnt(&parts.train),
+        learnt(&parts.validation),
         windows(&parts.test),
     );
     if learn.is_empty() {

@@ -1,6 +1,6 @@
 //! Rows 9 to 13: what a device links, its stack, the duration of a step, and its bits.
 //!
-//! These need Rust targets for Cortex-M and emulators. What is missing is said as [`Missing`], so that a row
+//! These need Rust targets for Cortex-M and emulators. What is missing is said as [`Trouble::Missing`], so that a row
 //! can be "not measured here" instead of held.
 
 use std::path::{Path, PathBuf};
