@@ -242,7 +242,7 @@ pub fn export(
         .collect();
     let ranges =
         quantize::calibrate(model, windows.iter().map(Vec::as_slice)).map_err(|e| e.to_string())?;
-    export_at(order, model, &ranges, 8)
+    export_at(order, model, &ranges, order.config.weight_bits)
 }
 
 /// Quantizes and writes a model with given ranges.

@@ -259,7 +259,8 @@ pub struct QuantizeOptions {
     pub warm_up_steps: u16,
     /// Raw counts of the self-test's samples; empty for none.
     pub self_test: Vec<i16>,
-    /// Bits of a weight, 2 to 8; fewer than 8 still take a byte each.
+    /// Bits of a weight of the GRU layers, 2 to 8; with 4 they take half the flash. Dense layers, which are
+    /// small, keep 8.
     pub bits: u8,
 }
 
@@ -306,15 +307,15 @@ pub struct QuantRow {
     pub widened: bool,
 }
 
-/// Quantizes a row whose multiplier 1 stands for the scale `unit`; `levels` is 127 for int8.
+/// Quantizes a row whose multiplier 1 stands for the scale `unit`.
 ///
-/// The multiplier is the smallest that holds the largest weight; with `search`, the one with the
-/// least squared error among those down to 60 % of it (which pays with few levels).
-pub fn quantize_row(row: &[f32], unit: f64, levels: i32, search: bool) -> QuantRow {
+/// The multiplier is the smallest that holds the largest weight; with [`Levels::search`], the one
+/// with the least squared error among those down to 60 % of it (which pays with few levels).
+pub fn quantize_row(row: &[f32], unit: f64, levels: Levels) -> QuantRow {
     let largest = row.iter().fold(0f32, |m, w| m.max(w.abs())) as f64;
-    let full = (largest / (levels as f64 * unit)).ceil().max(1.0) as u32;
+    let full = (largest / (levels.largest() * unit)).ceil().max(1.0) as u32;
     let mut best = full;
-    if search {
+    if levels.search {
         let error = |m: u32| {
             let scale = m as f64 * unit;
             row.iter()
@@ -354,8 +355,9 @@ pub fn quantize_row(row: &[f32], unit: f64, levels: i32, search: bool) -> QuantR
     }
 }
 
-fn rounded(w: f64, scale: f64, levels: i32) -> i32 {
-    ((w / scale).round() as i32).clamp(-levels, levels)
+fn rounded(w: f64, scale: f64, levels: Levels) -> i32 {
+    let steps = (w / (scale * levels.step as f64)).round() as i32;
+    steps.clamp(-levels.most, levels.most) * levels.step
 }
 
 /// The integers of `model`, and what they lost.
@@ -375,11 +377,7 @@ pub fn quantize(
             model.layers.len()
         )));
     }
-    // With few levels, clipping the largest weights a little can cost less than coarse steps.
-    let levels = Levels {
-        most: (1 << (options.bits.clamp(2, 8) - 1)) - 1,
-        search: options.bits < 8,
-    };
+    let levels = Levels::of_bits(options.bits);
     let input_exponent = exponent(calibration.input as f64, 15);
     let (features, rest) = features(model, input_exponent);
     let mut report = QuantReport::default();
@@ -397,7 +395,7 @@ pub fn quantize(
             }
             LayerSpec::Dense(d) => {
                 let last = i + 1 == model.layers.len();
-                let q = dense(i, d, unit, &left_over, range, (last, levels), &mut losses)?;
+                let q = dense(i, d, unit, &left_over, range, last, &mut losses)?;
                 unit = match q.header.activation {
                     Activation::Linear | Activation::Relu => 0.5f64.powi(q.header.frac as i32),
                     _ => LSB,
@@ -587,13 +585,40 @@ fn features(model: &ModelSpec, input_exponent: u8) -> (Vec<FeatureParams>, Vec<f
         .unzip()
 }
 
-/// Which integers a weight may become.
-#[derive(Debug, Clone, Copy)]
-struct Levels {
-    /// Largest magnitude.
-    most: i32,
+/// Which integers a weight may become: multiples of `step`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Levels {
+    /// Largest magnitude, in steps.
+    pub most: i32,
+    /// 1 for int8; 16 for int4, whose weights are those of int8 with nothing in their lower half.
+    pub step: i32,
     /// Whether to look for the scale with the least error.
-    search: bool,
+    pub search: bool,
+}
+
+impl Levels {
+    /// Those of int8.
+    pub const INT8: Self = Self {
+        most: 127,
+        step: 1,
+        search: false,
+    };
+
+    /// The upper `bits` bits of int8, 2 to 8.
+    pub fn of_bits(bits: u8) -> Self {
+        let bits = bits.clamp(2, 8);
+        Self {
+            most: (1 << (bits - 1)) - 1,
+            step: 1 << (8 - bits),
+            // With few levels, clipping the largest weights a little can cost less than coarse steps.
+            search: bits < 8,
+        }
+    }
+
+    /// Largest magnitude.
+    fn largest(self) -> f64 {
+        f64::from(self.most * self.step)
+    }
 }
 
 #[derive(Default)]
@@ -773,12 +798,12 @@ fn gru(
         let mut multipliers = Vec::new();
         for (r, row) in weights.chunks_exact(n).enumerate() {
             let s1 = units_of[(r >= 2 * units) as usize];
-            let quantized = quantize_row(row, s1, levels.most, levels.search);
+            let quantized = quantize_row(row, s1, levels);
             if quantized.multiplier > 32767 {
                 return Err(QuantizeError::Weights {
                     layer,
                     found: row.iter().fold(0.0, |m, w| w.abs().max(m)),
-                    limit: (s1 * 32767.0 * levels.most as f64) as f32,
+                    limit: (s1 * 32767.0 * levels.largest()) as f32,
                 });
             }
             losses.row(row, &quantized, s1 * quantized.multiplier as f64);
@@ -845,9 +870,10 @@ fn dense(
     unit: f64,
     left_over: &[f64],
     range: &LayerRange,
-    (last, levels): (bool, Levels),
+    last: bool,
     losses: &mut Losses,
 ) -> Result<QuantDense, QuantizeError> {
+    let levels = Levels::INT8;
     // A softmax at the end is left to whoever reads the logits.
     let function = match d.activation {
         spec::Activation::Softmax if last => spec::Activation::Linear,
@@ -860,13 +886,13 @@ fn dense(
             .map(|row| {
                 // Dense rows have a free scale: the largest weight takes the largest integer.
                 let largest = row.iter().fold(0f32, |m, w| m.max(w.abs())) as f64;
-                let scale = (largest / levels.most as f64).max(1e-12);
-                quantize_row(row, scale / 4096.0, levels.most, levels.search)
+                let scale = (largest / levels.largest()).max(1e-12);
+                quantize_row(row, scale / 4096.0, levels)
             })
             .collect();
     let scale_of = |row: &[f32], q: &QuantRow| {
         let largest = row.iter().fold(0f32, |m, w| m.max(w.abs())) as f64;
-        (largest / levels.most as f64).max(1e-12) / 4096.0 * q.multiplier as f64
+        (largest / levels.largest()).max(1e-12) / 4096.0 * q.multiplier as f64
     };
     let scales: Vec<f64> =
         d.w.chunks_exact(d.input)
@@ -894,8 +920,8 @@ fn dense(
     if multiplier(widest, frac) > i32::MAX as f64 {
         return Err(QuantizeError::Weights {
             layer,
-            found: (widest * levels.most as f64) as f32,
-            limit: (i32::MAX as f64 / multiplier(1.0, frac) * levels.most as f64) as f32,
+            found: (widest * levels.largest()) as f32,
+            limit: (i32::MAX as f64 / multiplier(1.0, frac) * levels.largest()) as f32,
         });
     }
     let mut w = Vec::with_capacity(d.w.len());
@@ -1023,6 +1049,56 @@ mod tests {
             });
         });
         (integer.iter().zip(&float).map(|(a, b)| (a - b).abs())).collect()
+    }
+
+    #[test]
+    fn fewer_bits_are_multiples_of_a_step() {
+        let row: Vec<f32> = (0..32).map(|k| (k as f32 * 0.7).sin()).collect();
+        for (bits, step, most) in [(8, 1, 127), (4, 16, 7), (3, 32, 3), (2, 64, 1)] {
+            let levels = Levels::of_bits(bits);
+            assert_eq!((levels.step, levels.most), (step, most));
+            let unit = 1e-6;
+            let q = quantize_row(&row, unit, levels);
+            let scale = f64::from(q.multiplier) * unit;
+            // Nothing is further off than half a step, but for what was clipped on purpose.
+            let clipped = f64::from(most * step) * scale;
+            for (&w, &q) in row.iter().zip(&q.weights) {
+                let (w, q) = (f64::from(w), i32::from(q));
+                assert!(q % step == 0 && q.abs() <= most * step, "{bits} {q}");
+                let near = w.clamp(-clipped, clipped);
+                let error = (f64::from(q) * scale - near).abs();
+                assert!(
+                    error <= f64::from(step) * scale * 0.500_001,
+                    "{bits} {w} {q}"
+                );
+            }
+            assert!(bits < 8 || row.iter().all(|w| f64::from(w.abs()) <= clipped));
+        }
+    }
+
+    #[test]
+    fn weights_that_int8_can_hold_int4_can_hold() {
+        let mut gru = GruSpec::zeros(2, 3);
+        gru.w.fill(2.9);
+        gru.u.fill(-1.5);
+        let model = ModelSpec {
+            layers: vec![
+                LayerSpec::Gru(gru),
+                LayerSpec::Dense(DenseSpec::zeros(3, 2)),
+            ],
+            ..ModelSpec::default()
+        };
+        // A wide input makes for large multipliers.
+        let x = [15.0_f32, -15.0];
+        let ranges = calibrate(&model, [&x[..]]).unwrap();
+        for bits in [8, 4] {
+            let options = QuantizeOptions {
+                bits,
+                ..QuantizeOptions::default()
+            };
+            let (quantized, _) = quantize(&model, &ranges, &options).unwrap();
+            writer::write(&quantized, Layout::Pair).unwrap();
+        }
     }
 
     #[test]

@@ -187,8 +187,16 @@ fn needs(order: &Order<'_>, windows: &[Window]) -> Result<Needs, String> {
     model.counts_per_unit.clone_from(&data.counts_per_unit);
     model.classes.clone_from(&data.classes);
     model.sample_rate_hz = data.sample_rate_hz;
+    let config = TrainConfig {
+        weight_bits: order
+            .config
+            .qat
+            .map_or(order.config.weight_bits, |q| q.bits),
+        ..order.config.clone()
+    };
     let few = Order {
         train: windows,
+        config: &config,
         by: order.by.clone(),
         name: order.name.clone(),
         ..*order

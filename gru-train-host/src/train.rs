@@ -82,6 +82,9 @@ pub struct TrainConfig {
     pub augment: Augment,
     /// Stop when validation has not improved for this many epochs, and go back to the best one.
     pub patience: Option<usize>,
+    /// Bits of a weight of the GRU layers in the artifact: 8, or 4 for half the flash. Fewer than 4 take as
+    /// much as 4.
+    pub weight_bits: u8,
     /// Quantization-aware training, after the epochs in floats.
     pub qat: Option<Qat>,
     /// How the outputs of a stream become decisions; goes into the artifact.
@@ -120,6 +123,7 @@ impl Default for TrainConfig {
             recurrent_dropout: 0.0,
             augment: Augment::default(),
             patience: None,
+            weight_bits: 8,
             qat: None,
             decision: None,
             stateful: None,
@@ -138,7 +142,7 @@ impl Default for TrainConfig {
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Qat {
-    /// Bits of a weight, 2 to 8; the core's are 8.
+    /// Bits of a weight, 2 to 8: those of the artifact.
     #[serde(default = "eight")]
     pub bits: u8,
     /// Passes over the training set, after those in floats.
@@ -362,9 +366,18 @@ impl TrainConfig {
                 self.clip_norm
             ));
         }
+        if !(2..=8).contains(&self.weight_bits) {
+            return bad(format!("weight_bits {}, expected 2 to 8", self.weight_bits));
+        }
         if let Some(qat) = self.qat {
             if !(2..=8).contains(&qat.bits) {
                 return bad(format!("qat.bits {}, expected 2 to 8", qat.bits));
+            }
+            if self.weight_bits < 8 && self.weight_bits != qat.bits {
+                return bad(format!(
+                    "qat.bits {} differs from weight_bits {}",
+                    qat.bits, self.weight_bits
+                ));
             }
             if !(qat.lr.is_finite() && qat.lr > 0.0) {
                 return bad(format!("qat.lr {}, expected a positive number", qat.lr));
