@@ -13,16 +13,22 @@ use gru_train_host::board::{
 
 const FEATURES: usize = 6;
 /// The layouts that devices take; `Layout::Lanes` is the host's own.
-const LAYOUTS: [Layout; 5] = [
+const LAYOUTS: [Layout; 8] = [
     Layout::Rows,
     Layout::Pair,
     Layout::Quad,
     Layout::Vector,
     Layout::Winograd,
+    Layout::Rows4,
+    Layout::Pair4,
+    Layout::Quad4,
 ];
 
 fn artifact(layout: Layout) -> Aligned {
-    let model = random::model(7, FEATURES, &[32], 5);
+    let mut model = random::model(7, FEATURES, &[32], 5);
+    if layout.weight_bits() == 4 {
+        random::halve(&mut model);
+    }
     Aligned::new(&write(&model, layout).expect("a random model is valid"))
 }
 

@@ -1,7 +1,11 @@
-//! How the int8 weights of a layer are ordered in the payload.
+//! How the weights of a layer are ordered in the payload.
 //!
 //! All layouts are permutations of the same weights and compute the same bits; the exporter
 //! chooses the one that the target's kernel eats. `docs/artifact.md` shows each byte by byte.
+//!
+//! Weights are int8. A model whose GRU weights are multiples of 16 from −112 to 112 (int4, as far
+//! as information goes) fits the layouts `Rows4`, `Pair4` and `Quad4` as well, where a weight is
+//! half a byte; Dense layers, which are small, keep whole bytes.
 
 use serde::{Deserialize, Serialize};
 
@@ -62,6 +66,12 @@ pub enum Layout {
     /// Four units a block, the words of `Quad` gate after gate, in front of each gate's the sums of
     /// the products of its pairs of columns: a core that shifts one operand of an addition (M3).
     Winograd,
+    /// [`Rows`](Self::Rows) with two columns a byte.
+    Rows4,
+    /// Two units a block, six words for two pairs of columns in [`Pair`](Self::Pair) and three here.
+    Pair4,
+    /// Four units a block; a column of the gates r and z, or two columns of the candidate, in one word.
+    Quad4,
     /// Eight units a block, pairs of columns: the SIMD units of a host, which rearranges a model
     /// for long runs ([`crate::writer::relayed`]). Devices refuse it.
     #[cfg(feature = "std")]
@@ -71,42 +81,81 @@ pub enum Layout {
 impl Layout {
     /// All layouts.
     #[cfg(not(feature = "std"))]
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 8] = [
         Self::Rows,
         Self::Pair,
         Self::Quad,
         Self::Vector,
         Self::Winograd,
+        Self::Rows4,
+        Self::Pair4,
+        Self::Quad4,
     ];
     /// All layouts.
     #[cfg(feature = "std")]
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 9] = [
         Self::Rows,
         Self::Pair,
         Self::Quad,
         Self::Vector,
         Self::Winograd,
+        Self::Rows4,
+        Self::Pair4,
+        Self::Quad4,
         Self::Lanes,
     ];
+
+    /// The layout with half a byte for a weight that kernels for this one are fast with; none for
+    /// those that have no such kernel.
+    pub const fn halved(self) -> Option<Self> {
+        match self {
+            Self::Rows | Self::Rows4 => Some(Self::Rows4),
+            Self::Pair | Self::Pair4 => Some(Self::Pair4),
+            Self::Quad | Self::Quad4 => Some(Self::Quad4),
+            _ => None,
+        }
+    }
+
+    /// The layout with a byte for every weight that has the units in the same blocks: that of the
+    /// Dense layers.
+    #[inline]
+    pub const fn whole(self) -> Self {
+        match self {
+            Self::Rows4 => Self::Rows,
+            Self::Pair4 => Self::Pair,
+            Self::Quad4 => Self::Quad,
+            whole => whole,
+        }
+    }
+
+    /// Bits of a GRU layer's weight: 8 or 4.
+    #[inline]
+    pub const fn weight_bits(self) -> u8 {
+        match self {
+            Self::Rows4 | Self::Pair4 | Self::Quad4 => 4,
+            _ => 8,
+        }
+    }
 
     /// Units (or Dense rows) that share a block: 1, 2, 4 or 8.
     #[inline]
     pub const fn group(self) -> usize {
         match self {
-            Self::Rows => 1,
-            Self::Pair => 2,
-            Self::Quad | Self::Vector | Self::Winograd => 4,
+            Self::Rows | Self::Rows4 => 1,
+            Self::Pair | Self::Pair4 => 2,
+            Self::Quad | Self::Vector | Self::Winograd | Self::Quad4 => 4,
             #[cfg(feature = "std")]
             Self::Lanes => 8,
         }
     }
 
-    /// Columns as stored: padded where two or eight are read at once.
+    /// Columns as stored: padded where two, four or eight are read at once.
     #[inline]
     pub const fn columns(self, n: usize) -> usize {
         match self {
             Self::Rows => n,
             Self::Vector => (n + 7) & !7,
+            Self::Pair4 => (n + 3) & !3,
             _ => (n + 1) & !1,
         }
     }
@@ -127,10 +176,20 @@ impl Layout {
         }
     }
 
-    /// Bytes of a group of rows over `n` columns.
+    /// Bytes of a group of rows of a GRU layer over `n` columns.
     #[inline]
     pub const fn rows_len(self, n: usize) -> usize {
-        self.head_len() + self.group() * self.columns(n)
+        let weights = self.group() * self.columns(n);
+        match self.weight_bits() {
+            4 => weights / 2,
+            _ => self.head_len() + weights,
+        }
+    }
+
+    /// Bytes of a group of rows of a Dense layer over `n` columns.
+    #[inline]
+    pub const fn dense_rows_len(self, n: usize) -> usize {
+        self.whole().rows_len(n)
     }
 
     /// Bytes of one part (input or recurrent) of a GRU block with `n` columns.
@@ -160,7 +219,7 @@ impl Layout {
     /// Bytes of a Dense layer's weights, padded to whole words.
     #[inline]
     pub const fn dense_weights_len(self, input: usize, units: usize) -> usize {
-        align4(units.div_ceil(self.group()) * self.rows_len(input))
+        align4(units.div_ceil(self.group()) * self.dense_rows_len(input))
     }
 
     /// Bytes of a Dense layer: weights, then parameters of every stored row.
@@ -174,10 +233,32 @@ impl Layout {
     pub const fn gru_weight(self, n: usize, gate: usize, unit: usize, column: usize) -> Place {
         let columns = self.columns(n);
         match self {
-            Self::Rows => Place {
-                byte: gate * columns + column,
-                biased: false,
-            },
+            Self::Rows => whole_byte(gate * columns + column, false),
+            Self::Rows4 => half_place(gate * columns + column, false),
+            Self::Pair4 => {
+                // Three words for four columns: r and z of two columns, of the other two, then the
+                // candidate of all four. Columns of a pair lie in the halves of a word.
+                let (pair, half) = ((column / 2) & 1, column & 1);
+                let (word, nibble) = match gate {
+                    CANDIDATE => (2, 2 * (1 - pair) + (1 - (unit & 1))),
+                    gate => (pair, 2 * (1 - (unit & 1)) + (1 - (gate & 1))),
+                };
+                let signed = match gate {
+                    CANDIDATE => unit & 1 == 0,
+                    _ => nibble == 3,
+                };
+                half_place(8 * (column / 4 * GATES + word) + 4 * half + nibble, !signed)
+            }
+            Self::Quad4 => {
+                if gate == CANDIDATE {
+                    // Behind a word a column, a half a column; the first one on top.
+                    let half = 4 * (2 * columns + (column ^ 1));
+                    half_place(half + unit, unit < 3)
+                } else {
+                    let nibble = 4 * (gate & 1) + unit;
+                    half_place(8 * column + nibble, nibble < 7)
+                }
+            }
             Self::Pair => pair_place(column / 2 * GATES + gate, unit, column),
             Self::Quad => {
                 let word = if gate == CANDIDATE {
@@ -189,12 +270,11 @@ impl Layout {
             }
             Self::Winograd => quad_place(gate * (columns + HEAD / 4) + HEAD / 4 + column, unit),
             // The rows of two units, eight columns each, then the next eight columns.
-            Self::Vector => Place {
-                byte: unit / 2 * (2 * GATES * columns)
-                    + (column / 8 * (2 * GATES) + (unit & 1) * GATES + gate) * 8
-                    + column % 8,
-                biased: false,
-            },
+            Self::Vector => {
+                let pair = unit / 2 * (2 * GATES * columns);
+                let row = (column / 8 * (2 * GATES) + (unit & 1) * GATES + gate) * 8;
+                whole_byte(pair + row + column % 8, false)
+            }
             #[cfg(feature = "std")]
             Self::Lanes => lanes_place(column / 2 * GATES + gate, unit, column),
         }
@@ -203,47 +283,72 @@ impl Layout {
     /// Where among a Dense layer's weights the one of (`row`, `column`) is.
     #[inline]
     pub const fn dense_weight(self, n: usize, row: usize, column: usize) -> Place {
-        let columns = self.columns(n);
-        match self {
-            Self::Rows => Place {
-                byte: row * columns + column,
-                biased: false,
-            },
+        let whole = self.whole();
+        let columns = whole.columns(n);
+        match whole {
             Self::Pair => pair_place(row / 2 * (columns / 2) + column / 2, row & 1, column),
             Self::Quad => quad_place(row / 4 * columns + column, row & 3),
             Self::Winograd => {
                 quad_place(row / 4 * (columns + HEAD / 4) + HEAD / 4 + column, row & 3)
             }
-            Self::Vector => Place {
-                byte: row / 4 * (4 * columns) + (column / 8 * 4 + (row & 3)) * 8 + column % 8,
-                biased: false,
-            },
+            Self::Vector => {
+                let place = row / 4 * (4 * columns) + (column / 8 * 4 + (row & 3)) * 8;
+                whole_byte(place + column % 8, false)
+            }
             #[cfg(feature = "std")]
             Self::Lanes => lanes_place(row / 8 * (columns / 2) + column / 2, row & 7, column),
+            _ => whole_byte(row * columns + column, false),
         }
     }
 }
 
-const fn pair_place(word: usize, unit: usize, column: usize) -> Place {
+const fn whole_byte(byte: usize, biased: bool) -> Place {
     Place {
-        byte: 4 * word + 2 * (column & 1) + (1 - (unit & 1)),
-        biased: unit & 1 == 1,
+        byte,
+        part: Part::Whole,
+        biased,
     }
 }
 
-const fn quad_place(word: usize, unit: usize) -> Place {
+/// The half byte with this number, the lower half of a byte first.
+const fn half_place(half: usize, biased: bool) -> Place {
     Place {
-        byte: 4 * word + unit,
-        biased: unit < 3,
+        byte: half / 2,
+        part: if half.is_multiple_of(2) {
+            Part::Low
+        } else {
+            Part::High
+        },
+        biased,
     }
+}
+
+const fn pair_place(word: usize, unit: usize, column: usize) -> Place {
+    whole_byte(
+        4 * word + 2 * (column & 1) + (1 - (unit & 1)),
+        unit & 1 == 1,
+    )
+}
+
+const fn quad_place(word: usize, unit: usize) -> Place {
+    whole_byte(4 * word + unit, unit < 3)
 }
 
 #[cfg(feature = "std")]
 const fn lanes_place(group: usize, unit: usize, column: usize) -> Place {
-    Place {
-        byte: 16 * group + 2 * unit + (column & 1),
-        biased: false,
-    }
+    whole_byte(16 * group + 2 * unit + (column & 1), false)
+}
+
+/// The part of a byte that holds a weight.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub enum Part {
+    /// All of it.
+    Whole,
+    /// The lower half: a sixteenth of the weight.
+    Low,
+    /// The upper half: a sixteenth of the weight.
+    High,
 }
 
 /// The place of one weight.
@@ -252,7 +357,9 @@ const fn lanes_place(group: usize, unit: usize, column: usize) -> Place {
 pub struct Place {
     /// Offset in bytes.
     pub byte: usize,
-    /// Whether the byte holds the weight + 128 instead of its two's complement.
+    /// The part of the byte.
+    pub part: Part,
+    /// Whether it holds the weight + 128 (a half: a sixteenth of that) instead of its two's complement.
     pub biased: bool,
 }
 
@@ -260,13 +367,23 @@ impl Place {
     /// The weight that `byte` stands for at this place.
     #[inline]
     pub const fn decode(self, byte: u8) -> i8 {
+        let byte = match self.part {
+            Part::Whole => byte,
+            Part::Low => byte << 4,
+            Part::High => byte & 0xf0,
+        };
         (byte ^ if self.biased { 0x80 } else { 0 }) as i8
     }
 
-    /// The byte that stands for `weight` at this place.
+    /// `byte` with `weight` at this place; the lower four bits of the weight are lost in a half.
     #[inline]
-    pub const fn encode(self, weight: i8) -> u8 {
-        weight as u8 ^ if self.biased { 0x80 } else { 0 }
+    pub const fn encode(self, byte: u8, weight: i8) -> u8 {
+        let code = weight as u8 ^ if self.biased { 0x80 } else { 0 };
+        match self.part {
+            Part::Whole => code,
+            Part::Low => byte & 0xf0 | code >> 4,
+            Part::High => byte & 0x0f | code & 0xf0,
+        }
     }
 }
 
@@ -287,21 +404,28 @@ mod tests {
                 for gate in 0..GATES {
                     for unit in 0..layout.group() {
                         for column in 0..layout.columns(n) {
-                            assert!(seen.insert(layout.gru_weight(n, gate, unit, column).byte));
+                            let place = layout.gru_weight(n, gate, unit, column);
+                            let halves = match place.part {
+                                Part::Whole => 0..2,
+                                Part::Low => 0..1,
+                                Part::High => 1..2,
+                            };
+                            for half in halves {
+                                assert!(seen.insert(2 * place.byte + half));
+                            }
                         }
                     }
                 }
-                assert_eq!(
-                    seen.len() + GATES * layout.head_len(),
-                    layout.gru_part_len(n)
-                );
-                assert_eq!(seen.last(), Some(&(layout.gru_part_len(n) - 1)));
+                let len = 2 * layout.gru_part_len(n);
+                assert_eq!(seen.len() + 2 * GATES * layout.head_len(), len);
+                assert_eq!(seen.last(), Some(&(len - 1)));
                 for rows in 1..9 {
+                    let columns = layout.whole().columns(n);
                     let seen: BTreeSet<usize> = (0..layout.rows(rows))
-                        .flat_map(|r| (0..layout.columns(n)).map(move |c| (r, c)))
+                        .flat_map(|r| (0..columns).map(move |c| (r, c)))
                         .map(|(r, c)| layout.dense_weight(n, r, c).byte)
                         .collect();
-                    assert_eq!(seen.len(), layout.rows(rows) * layout.columns(n));
+                    assert_eq!(seen.len(), layout.rows(rows) * columns);
                     assert!(seen.last() < Some(&layout.dense_weights_len(n, rows)));
                 }
             }

@@ -120,6 +120,8 @@ pub enum Field {
     Variant,
     /// A multiplier.
     Multiplier,
+    /// The magnitude of a weight of 4 bits.
+    Weight,
     /// A Dense bias.
     Bias,
     /// A shift of the input conditioning.
@@ -353,6 +355,7 @@ impl<'a> Model<'a> {
                 }
                 LayerHeader::Dense(d) => {
                     let bytes = take(layout.dense_len(input, d.units as usize))?;
+                    let layout = layout.whole();
                     check_dense(i as u8, layout, input, d.units as usize, bytes)?;
                     Layer::Dense(DenseLayer {
                         bytes,
@@ -571,7 +574,7 @@ fn check_gru_header(i: usize, g: &GruHeader, layout: Layout) -> Result<(), LoadE
         MAX_NH_SHIFT as usize,
     )?;
     range(Field::Clip, i, g.clip as usize, 32767)?;
-    let fits = g.is_main_variant() || PORTABLE && layout == Layout::Rows;
+    let fits = g.is_main_variant() || PORTABLE && layout.whole() == Layout::Rows;
     range(Field::Variant, i, !fits as usize, 0)
 }
 
@@ -605,14 +608,19 @@ fn check_features(params: &[u8], limits: &[u8]) -> Result<(), LoadError> {
 ///
 /// `weight(row, column)` covers the stored rows and columns; those from `rows` and `columns` on
 /// are padding. An accumulator is at most `32768 · Σ|w|`, so the sum has to stay below 65536.
+/// Weights of 4 bits are symmetric.
 fn check_rows(
-    layer: u8,
+    (layer, bits): (u8, u8),
     (rows, stored_rows): (usize, usize),
     (columns, stored_columns): (usize, usize),
     weight: impl Fn(usize, usize) -> i8,
 ) -> Result<(), LoadError> {
     // 511 · 128 < 65536: short rows cannot overflow, only their padding needs a look.
-    let start = if columns > 511 { 0 } else { columns };
+    let start = if columns > 511 || bits == 4 {
+        0
+    } else {
+        columns
+    };
     for row in 0..stored_rows {
         let padding = row >= rows;
         let mut sum = 0;
@@ -620,6 +628,9 @@ fn check_rows(
             let w = weight(row, column).unsigned_abs() as u32;
             if w != 0 && (padding || column >= columns) {
                 return Err(LoadError::NotCanonical);
+            }
+            if bits == 4 {
+                range(Field::Weight, layer as usize, w as usize / 16, 7)?;
             }
             sum += w;
         }
@@ -671,7 +682,8 @@ fn check_gru(
                 place.decode(part.get(place.byte).copied().unwrap_or(0))
             };
             let rows = (GATES * here, GATES * group);
-            check_rows(layer, rows, (n, layout.columns(n)), weight)?;
+            let bits = layout.weight_bits();
+            check_rows((layer, bits), rows, (n, layout.columns(n)), weight)?;
         }
         for (g, p) in params.chunks_exact(UNIT_PARAMS).enumerate().take(MAX_GROUP) {
             let p = crate::kernel::portable::UnitParams::read(p);
@@ -706,7 +718,7 @@ fn check_dense(
         place.decode(weights.get(place.byte).copied().unwrap_or(0))
     };
     let rows = (units, layout.rows(units));
-    check_rows(layer, rows, (input, layout.columns(input)), weight)?;
+    check_rows((layer, 8), rows, (input, layout.columns(input)), weight)?;
     for (row, p) in params.chunks_exact(8).enumerate() {
         let [m0, m1, m2, m3, b0, b1, b2, b3] = *p else {
             return Err(LoadError::Header);

@@ -82,6 +82,17 @@ pub fn gru(rng: &mut SplitMix, input: usize, header: GruHeader) -> QuantGru {
     }
 }
 
+/// Makes the weights of the GRU layers multiples of 16, which fit half a byte.
+pub fn halve(model: &mut QuantModel) {
+    for layer in &mut model.layers {
+        if let QuantLayer::Gru(g) = layer {
+            for w in g.w.iter_mut().chain(&mut g.u) {
+                *w = *w / 16 * 16;
+            }
+        }
+    }
+}
+
 /// A Dense layer of plausible scales.
 pub fn dense(rng: &mut SplitMix, input: usize, header: DenseHeader) -> QuantDense {
     let units = header.units as usize;

@@ -7,7 +7,7 @@ use crate::artifact::{
 use crate::decision::Threshold;
 use crate::input::{FeatureParams, Limits};
 use crate::kernel::portable::UnitParams;
-use crate::layout::{GATES, HEAD, Layout, ROW_PARAMS, UNIT_PARAMS, align4, winograd_head};
+use crate::layout::{GATES, HEAD, Layout, Part, ROW_PARAMS, UNIT_PARAMS, align4, winograd_head};
 use crate::model::{Layer, Model};
 use crate::state::{Digest, State, StateRef};
 use crate::{LoadError, StateError};
@@ -116,6 +116,8 @@ pub enum WriteError {
     TooManyLayers(usize),
     /// A name contains a line break, or is empty.
     Name(String),
+    /// A weight that is no multiple of 16 from −112 to 112, in a layout with half a byte for it.
+    Weight(i8),
     /// The loader refuses the result.
     Refused(LoadError),
     /// The self-test could not be run.
@@ -135,6 +137,7 @@ impl core::fmt::Display for WriteError {
                 write!(f, "{n} layers, an artifact holds at most {most}")
             }
             Self::Name(name) => write!(f, "{name:?} cannot be a class name"),
+            Self::Weight(w) => write!(f, "a weight of {w} does not fit 4 bits"),
             Self::Refused(e) => write!(f, "the loader refuses the model: {e}"),
             Self::SelfTest(e) => write!(f, "the self-test cannot run: {e}"),
         }
@@ -142,6 +145,19 @@ impl core::fmt::Display for WriteError {
 }
 
 impl core::error::Error for WriteError {}
+
+impl QuantModel {
+    /// Whether every layout can hold it: the weights of the GRU layers are multiples of 16, from −112 to 112.
+    pub fn fits_half_bytes(&self) -> bool {
+        self.layers.iter().all(|layer| match layer {
+            QuantLayer::Gru(g) => {
+                let mut weights = g.w.iter().chain(&g.u);
+                weights.all(|w| w % 16 == 0 && *w != i8::MIN)
+            }
+            QuantLayer::Dense(_) => true,
+        })
+    }
+}
 
 /// The longest state that the host runs, in 16-bit words: eight layers of 1024 units, a sliding mean, and more.
 pub const HOST_STATE: usize = 24576;
@@ -374,7 +390,10 @@ fn write_gru(
                         let real = first + unit < units && column < n;
                         let row = gate * units + first + unit;
                         let w = if real { weights[row * n + column] } else { 0 };
-                        out[at + place.byte] = place.encode(w);
+                        if place.part != Part::Whole && (w % 16 != 0 || w == i8::MIN) {
+                            return Err(WriteError::Weight(w));
+                        }
+                        out[at + place.byte] = place.encode(out[at + place.byte], w);
                     }
                 }
             }
@@ -433,11 +452,11 @@ fn write_dense(
     let at = out.len();
     out.resize(at + layout.dense_weights_len(input, units), 0);
     for row in 0..layout.rows(units) {
-        for column in 0..layout.columns(input) {
+        for column in 0..layout.whole().columns(input) {
             let place = layout.dense_weight(input, row, column);
             let real = row < units && column < input;
             let w = if real { d.w[row * input + column] } else { 0 };
-            out[at + place.byte] = place.encode(w);
+            out[at + place.byte] = place.encode(0, w);
         }
     }
     if layout == Layout::Winograd {

@@ -31,7 +31,8 @@ fn every_layout_gives_the_same_bits_and_reads_back() {
         model.self_test = samples(seed, features, 5).concat();
         let samples = samples(seed, features, 100);
         let mut digests = Vec::new();
-        for layout in Layout::ALL {
+        // Half bytes have a test of their own.
+        for layout in Layout::ALL.into_iter().filter(|l| l.weight_bits() == 8) {
             let bytes = Aligned::new(&write(&model, layout).unwrap());
             let loaded = Model::load(&bytes).unwrap();
             assert_eq!(read(&loaded), model, "{layout:?}");

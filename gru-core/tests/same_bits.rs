@@ -3,7 +3,7 @@
 
 use gru_core::Model;
 use gru_core::layout::Layout;
-use gru_core::random::{SplitMix, model};
+use gru_core::random::{SplitMix, halve, model};
 use gru_core::writer::{Aligned, digest_of, fix_crc, host_state, write};
 
 /// Of 1,000 steps of `model(1, 2, &[3], 2)` from `SplitMix(2)`, whatever the layout and the host.
@@ -29,7 +29,7 @@ fn a_thousand_steps_have_one_digest_in_every_layout() {
     assert_eq!(digest(Layout::Rows, &samples), DIGEST);
     // Under Miri the other layouts run a few steps only: it is a thousand times slower.
     let few = if cfg!(miri) { 4 } else { 1000 };
-    for layout in Layout::ALL {
+    for layout in Layout::ALL.into_iter().filter(|l| l.weight_bits() == 8) {
         assert_eq!(
             digest(layout, &samples[..few]),
             digest(Layout::Rows, &samples[..few]),
@@ -44,8 +44,11 @@ fn hostile_bytes_with_a_right_checksum_are_sound_for_miri() {
     let mut accepted = 0;
     for case in 0..if cfg!(miri) { 25 } else { 1000 } {
         let layout = Layout::ALL[case % Layout::ALL.len()];
-        let mut bytes =
-            Aligned::new(&write(&model(case as u64, 2, &[3], 2), layout).expect("sound"));
+        let mut quant = model(case as u64, 2, &[3], 2);
+        if layout.weight_bits() == 4 {
+            halve(&mut quant);
+        }
+        let mut bytes = Aligned::new(&write(&quant, layout).expect("sound"));
         for _ in 0..=rng.below(3) {
             let at = 16 + rng.below(bytes.len() - 16);
             bytes[at] = rng.bits() as u8;

@@ -159,7 +159,8 @@ pub struct Order<'a> {
     pub config: &'a TrainConfig,
     /// Name of the model.
     pub name: String,
-    /// Order of the weights in the artifact.
+    /// Order of the weights in the artifact; with half a byte a weight where they fit and the layout has such a
+    /// form ([`Layout::halved`]).
     pub layout: Layout,
     /// Steps of raw counts that the artifact carries for its self-test.
     pub self_test_steps: usize,
@@ -272,14 +273,18 @@ fn export_at(
     };
     let (mut quantized, report) =
         quantize::quantize(model, ranges, &options).map_err(|e| e.to_string())?;
-    let mut artifact = writer::write(&quantized, order.layout).map_err(|e| e.to_string())?;
+    let layout = match order.layout.halved() {
+        Some(halved) if quantized.fits_half_bytes() => halved,
+        _ => order.layout,
+    };
+    let mut artifact = writer::write(&quantized, layout).map_err(|e| e.to_string())?;
     if (model.decision.as_ref()).is_some_and(|d| d.warm_up_steps.is_none()) {
         let aligned = writer::Aligned::new(&artifact);
         let ready = Model::load(&aligned).map_err(|e| e.to_string())?;
         let every = order.train.len().div_ceil(CALIBRATION_WINDOWS).max(1);
         let some: Vec<Window> = order.train.iter().step_by(every).copied().collect();
         quantized.warm_up_steps = warm_up(&ready, data, &some).map_err(|e| e.to_string())?;
-        artifact = writer::write(&quantized, order.layout).map_err(|e| e.to_string())?;
+        artifact = writer::write(&quantized, layout).map_err(|e| e.to_string())?;
     }
     Ok((quantized, report, artifact))
 }

@@ -150,6 +150,36 @@ fn accumulate(layout: Layout, part: &[u8], columns: usize, x: &[i16]) -> Accumul
                 winograd_mac(acc, rows, x);
             }
         }
+        Layout::Rows4 => {
+            for (acc, row) in acc
+                .iter_mut()
+                .zip(part.chunks_exact((part.len() / GATES).max(1)))
+            {
+                for (&w, [x0, x1]) in row.iter().zip(x.as_chunks::<2>().0) {
+                    mac(&mut acc[0], w << 4, *x0);
+                    mac(&mut acc[0], w & 0xf0, *x1);
+                }
+            }
+        }
+        Layout::Pair4 => {
+            for (words, x) in part
+                .as_chunks::<{ 4 * GATES }>()
+                .0
+                .iter()
+                .zip(x.as_chunks::<4>().0)
+            {
+                pair4_mac(&mut acc, words, x);
+            }
+        }
+        Layout::Quad4 => {
+            let (rz, n) = part
+                .split_at_checked(part.len() / GATES * 2)
+                .unwrap_or_default();
+            let columns = rz.as_chunks::<8>().0.iter().zip(n.as_chunks::<4>().0);
+            for ((rz, n), x) in columns.zip(x.as_chunks::<2>().0) {
+                quad4_mac(&mut acc, rz, n, x);
+            }
+        }
         Layout::Vector => {
             let pair_len = part.len() / 2;
             for (pair, rows) in part.chunks_exact(pair_len.max(1)).enumerate() {
@@ -209,6 +239,51 @@ fn winograd_mac(acc: &mut [i32; MAX_GROUP], rows: &[u8], x: &[i16]) {
     let words = rows.get(HEAD..).unwrap_or_default();
     for (word, &x) in words.as_chunks::<4>().0.iter().zip(x) {
         quad_mac(acc, word, x);
+    }
+}
+
+/// [`mac`] of the lower and the upper half of a byte; the lower one is biased by 8, the upper one
+/// where `biased` is 0x80.
+#[inline]
+fn halves_mac(low: &mut i32, high: &mut i32, w: u8, biased: u8, x: i16) {
+    mac(low, (w << 4) ^ 0x80, x);
+    mac(high, (w & 0xf0) ^ biased, x);
+}
+
+/// Four columns of two units: r and z of two columns, of the other two, the candidate of all.
+#[inline]
+fn pair4_mac(acc: &mut Accumulators, words: &[u8; 4 * GATES], x: &[i16; 4]) {
+    let [[ra, rb, ..], [za, zb, ..], [na, nb, ..]] = acc;
+    let [w0, w1, w2, w3, w4, w5, w6, w7, n0, n1, n2, n3] = *words;
+    let [x0, x1, x2, x3] = *x;
+    // In a halfword B's two gates are below A's, z below r.
+    for (b, a, x) in [(w0, w1, x0), (w2, w3, x1), (w4, w5, x2), (w6, w7, x3)] {
+        halves_mac(zb, rb, b, 0x80, x);
+        halves_mac(za, ra, a, 0, x);
+    }
+    // And the later pair's candidates below those of the earlier one.
+    for (n, x) in [(n1, x0), (n3, x1), (n0, x2), (n2, x3)] {
+        halves_mac(nb, na, n, 0, x);
+    }
+}
+
+/// Two columns of four units: a word with r and z for each, one for both with the candidate.
+#[inline]
+fn quad4_mac(acc: &mut Accumulators, rz: &[u8; 8], n: &[u8; 4], x: &[i16; 2]) {
+    let [
+        [ra, rb, rc, rd, ..],
+        [za, zb, zc, zd, ..],
+        [na, nb, nc, nd, ..],
+    ] = acc;
+    let [n0, n1, n2, n3] = *n;
+    for ((words, [n_low, n_high]), &x) in rz.as_chunks().0.iter().zip([[n2, n3], [n0, n1]]).zip(x) {
+        let [r0, r1, z0, z1] = *words;
+        halves_mac(ra, rb, r0, 0x80, x);
+        halves_mac(rc, rd, r1, 0x80, x);
+        halves_mac(za, zb, z0, 0x80, x);
+        halves_mac(zc, zd, z1, 0, x);
+        halves_mac(na, nb, n_low, 0x80, x);
+        halves_mac(nc, nd, n_high, 0, x);
     }
 }
 
@@ -395,7 +470,8 @@ pub(crate) fn gru_any(
 /// A Dense layer in any layout, without its activation.
 #[inline(never)]
 pub(crate) fn dense_any(layer: &DenseLayer<'_>, x: &[i16], out: &mut [i16]) {
-    let (input, units, layout) = (layer.input(), layer.units(), known(layer.layout));
+    let (input, units) = (layer.input(), layer.units());
+    let layout = known(layer.layout).whole();
     let weights_len = layout.dense_weights_len(input, units);
     let Some((weights, params)) = layer.bytes.split_at_checked(weights_len) else {
         return;
@@ -408,7 +484,6 @@ pub(crate) fn dense_any(layer: &DenseLayer<'_>, x: &[i16], out: &mut [i16]) {
     for ((rows, params), out) in rows.zip(params.by_ref()).zip(out.chunks_mut(group)) {
         let mut acc = [0i32; MAX_GROUP];
         match layout {
-            Layout::Rows => acc[0] = dot(rows, x),
             Layout::Pair => {
                 for (word, x) in rows.as_chunks::<4>().0.iter().zip(x.as_chunks::<2>().0) {
                     pair_mac(&mut acc, word, x);
@@ -433,6 +508,8 @@ pub(crate) fn dense_any(layer: &DenseLayer<'_>, x: &[i16], out: &mut [i16]) {
                     lanes_mac(&mut acc, group, x);
                 }
             }
+            // Dense layers have whole bytes.
+            _ => acc[0] = dot(rows, x),
         }
         for ((out, p), acc) in out.iter_mut().zip(params.chunks_exact(ROW_PARAMS)).zip(acc) {
             if let [m0, m1, m2, m3, b0, b1, b2, b3] = *p {

@@ -359,7 +359,7 @@ mod tests {
             for column in 0..columns {
                 let w = weights.get(column).copied().unwrap_or(0);
                 let place = Layout::Quad.dense_weight(n, row, column);
-                bytes[place.byte] = place.encode(w);
+                bytes[place.byte] = place.encode(0, w);
             }
         }
         let words: Vec<i32> = bytes

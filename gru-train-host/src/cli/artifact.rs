@@ -165,7 +165,11 @@ pub(crate) fn inspect(args: &InspectArgs, console: &mut Console<'_>) -> Result<(
     ));
     console.say(format!("name          {}", model.name()));
     console.say(format!("sample rate   {rate} Hz"));
-    console.say(format!("layout        {:?}", model.layout()));
+    let bits = model.layout().weight_bits();
+    console.say(format!(
+        "layout        {:?}, GRU weights of {bits} bits",
+        model.layout()
+    ));
     console.say(format!("classes       {}", parts.classes.join(", ")));
     console.say(format!(
         "read-out      {:?}, {} warm-up steps, gaps: {:?}",
@@ -226,6 +230,7 @@ pub(crate) fn inspect(args: &InspectArgs, console: &mut Console<'_>) -> Result<(
         "name": model.name(),
         "sample_rate_hz": rate,
         "layout": format!("{:?}", model.layout()),
+        "weight_bits": bits,
         "classes": parts.classes,
         "features": parts.features.len(),
         "counts_per_unit": loaded.counts_per_unit(),
@@ -316,6 +321,8 @@ pub(crate) fn summary(args: &SummaryArgs, console: &mut Console<'_>) -> Result<(
         grouped(flash as u64),
         flash as f64 / 1024.0
     ));
+    let bits = model.layout().weight_bits();
+    console.say(format!(" Weights of the GRU layers: {bits} bits"));
     console.say(format!(
         " State (RAM): {} B per stream",
         grouped(ram as u64)
@@ -344,6 +351,7 @@ pub(crate) fn summary(args: &SummaryArgs, console: &mut Console<'_>) -> Result<(
         "name": model.name(),
         "layers": layers,
         "parameters": total,
+        "weight_bits": bits,
         "flash_bytes": flash,
         "ram_bytes": ram,
         "decider_bytes": decider_bytes(&model),

@@ -66,7 +66,7 @@ pub fn fill(header: &Header<'_>, rng: &mut SplitMix) -> QuantModel {
         input = layer.units();
     }
     let steps = header.self_test.map_or(0, |test| usize::from(test.steps));
-    QuantModel {
+    let mut model = QuantModel {
         name: header.name.into(),
         classes: header
             .classes
@@ -108,7 +108,11 @@ pub fn fill(header: &Header<'_>, rng: &mut SplitMix) -> QuantModel {
                 .collect(),
         }),
         self_test: (0..steps * features).map(|_| rng.bits() as i16).collect(),
+    };
+    if header.layout.weight_bits() == 4 {
+        random::halve(&mut model);
     }
+    model
 }
 
 /// A header of the given layers with nothing special about it.
@@ -257,6 +261,18 @@ pub fn references() -> Vec<(&'static str, Vec<u8>)> {
         readout: Readout::Sliding { steps: 9 },
         ..plain_header(Layout::Rows, 3, &[gru(4), dense(3)])
     };
+    let rows4 = Header {
+        name: "half rows",
+        ..plain_header(Layout::Rows4, 4, &[LayerHeader::Gru(variant), dense(3)])
+    };
+    let pair4 = Header {
+        name: "half pairs",
+        ..plain_header(Layout::Pair4, 5, &[gru(7), gru(3), dense(3)])
+    };
+    let quad4 = Header {
+        name: "half quads",
+        ..plain_header(Layout::Quad4, 5, &[gru(6), dense(3)])
+    };
     [
         ("rows", rows),
         ("pair", pair),
@@ -266,6 +282,9 @@ pub fn references() -> Vec<(&'static str, Vec<u8>)> {
         ("votes", votes),
         ("smooth", smooth),
         ("sliding", sliding),
+        ("rows4", rows4),
+        ("pair4", pair4),
+        ("quad4", quad4),
     ]
     .into_iter()
     .zip(1..)
