@@ -122,6 +122,7 @@ fn dump(bytes: &[u8]) -> String {
                 d.field(g.exponent, "exponent");
                 d.field(g.recurrent_exponent, "recurrent exponent");
                 d.field(g.nh_shift, "nh shift");
+                d.field(g.w_shift, "w shift");
                 d.field(g.reset_after, &format!("reset after {}", g.reset_after));
                 d.field(g.go_backwards, &format!("go backwards {}", g.go_backwards));
                 d.field(
@@ -198,8 +199,7 @@ fn dump(bytes: &[u8]) -> String {
                     d.raw(3 * units, "U, rows r, z, n");
                     let used = 3 * (input + units);
                     d.raw(used.next_multiple_of(4) - used, "zeros");
-                    d.raw(6, "multipliers of W: r, z, n");
-                    d.raw(6, "multipliers of U: r, z, n");
+                    d.raw(8, "multipliers r, z, n-input, n-recurrent");
                     d.raw(8, "biases r, z, n-input, n-recurrent");
                 }
             }

@@ -398,7 +398,6 @@ fn drift_reports_saturation_and_distance_from_float() {
     if let writer::QuantLayer::Gru(g) = &mut quant.layers[0] {
         let units = g.b.len() / 4;
         g.b[units..2 * units].fill(i16::MIN);
-        g.mw[units..2 * units].fill(1);
         g.mu[units..2 * units].fill(1);
     }
     let path = folder.file("s.gru", writer::write(&quant, Layout::Rows).unwrap());

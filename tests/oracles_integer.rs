@@ -418,7 +418,7 @@ impl Stage {
         let u = |row: usize| &numbers.u[row * units..(row + 1) * units];
         let gate = |row: usize, noise: &mut Noise| {
             let v = dot(w(row), x) + dot(u(row), h) + numbers.b[row];
-            let v = v + noise.draw(0.5 * gate_fs * LSB) + noise.draw(0.5 * gate_fs * LSB);
+            let v = v + noise.draw(0.5 * gate_fs * LSB);
             let a = g.recurrent_activation;
             act(a, clip(noise.hold(v, gate_fs))) + noise.draw(table(a, true) * LSB)
         };
@@ -494,11 +494,11 @@ impl Stage {
         };
         let gate = |row: usize| {
             let v = dot(w(row), x) + dot(u(row), h) + clean.b[row];
-            // Two floors and the rounded bias, half a unit each.
+            // The floor and the rounded bias, half a unit each.
             let e = product(w(row), steps[0][row], x, ex)
                 + product(u(row), steps[1][row], h, &none)
                 + beyond(clean.b[row], gate_fs)
-                + 1.5 * gate_fs * LSB;
+                + gate_fs * LSB;
             through(g.recurrent_activation, v, e, gate_fs, true)
         };
         let r: Vec<(f64, f64)> = (0..units).map(gate).collect();
@@ -567,8 +567,6 @@ impl Fault {
                     let i = g.input;
                     let (r, rest) = g.w.split_at_mut(units * i);
                     r.swap_with_slice(&mut rest[..units * i]);
-                    let (r, rest) = g.mw.split_at_mut(units);
-                    r.swap_with_slice(&mut rest[..units]);
                 }
                 Self::FiveBits => {
                     for w in g.w.iter_mut().chain(&mut g.u) {
@@ -668,14 +666,15 @@ fn prepare(stream: &Stream, fault: Fault) -> Result<(QuantModel, Vec<Stage>), St
         match (layer, q) {
             (LayerSpec::Gru(g), QuantLayer::Gru(q)) => {
                 let scales = quantize::gru_scales(i, g, unit, range)?;
-                let part = |m: &[u16], units: [f64; 2]| {
-                    let row = |(r, m): (usize, &u16)| {
-                        units[usize::from(r >= 2 * g.units)] * f64::from(*m)
-                    };
-                    m.iter().enumerate().map(row).collect()
+                let part = |m: &dyn Fn(usize) -> f64, units: [f64; 2]| {
+                    let row = |r: usize| units[usize::from(r >= 2 * g.units)] * m(r);
+                    (0..3 * g.units).map(row).collect()
                 };
                 stages.push(Stage::Gru {
-                    steps: [part(&q.mw, scales.w_unit), part(&q.mu, scales.u_unit)],
+                    steps: [
+                        part(&|r| f64::from(q.input_multiplier(r)), scales.w_unit),
+                        part(&|r| f64::from(q.mu[r]), scales.u_unit),
+                    ],
                     g: g.clone(),
                     scales,
                 });

@@ -53,6 +53,9 @@ fn extreme(model: &mut QuantModel, rng: &mut SplitMix) {
         match layer {
             QuantLayer::Gru(g) => {
                 g.header.nh_shift = pick(&[0, 1, 2, 3, 4]) as u8;
+                // The largest sums that fit.
+                let fits = |shift: &u8| (g.input << shift) + g.header.units as usize <= 516;
+                g.header.w_shift = (0..=7).rev().find(fits).unwrap_or(0);
                 g.w.iter_mut().for_each(|w| *w = pick(&[-127, 127]) as i8);
                 g.u.iter_mut().for_each(|w| *w = pick(&[-127, 127]) as i8);
                 for m in g.mw.iter_mut().chain(&mut g.mu) {

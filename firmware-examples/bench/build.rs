@@ -195,13 +195,18 @@ fn extremes(rng: &mut random::SplitMix, model: &mut QuantModel) {
     for layer in &mut model.layers {
         if let QuantLayer::Gru(g) = layer {
             g.header.nh_shift = rng.range(0, 4) as u8;
-            for row in 0..g.mw.len() {
+            let fits = |shift: &i64| (g.input << shift) + g.header.units as usize <= 516;
+            let most = (0..=7).rev().find(fits).unwrap_or(0);
+            g.header.w_shift = rng.range(0, most) as u8;
+            for row in 0..g.mu.len() {
                 if rng.range(0, 9) == 0 {
                     let sign = if rng.range(0, 1) == 0 { -127 } else { 127 };
                     let (i, h) = (g.input, g.header.units as usize);
                     g.w[row * i..(row + 1) * i].fill(sign);
                     g.u[row * h..(row + 1) * h].fill(-sign);
-                    g.mw[row] = [1, 32767][rng.range(0, 1) as usize];
+                    if let Some(unit) = row.checked_sub(2 * h) {
+                        g.mw[unit] = [1, 32767][rng.range(0, 1) as usize];
+                    }
                     g.mu[row] = [1, 32767][rng.range(0, 1) as usize];
                 }
             }

@@ -32,6 +32,8 @@ pub const MAX_DIM: u16 = 1024;
 pub const MAX_LEN: u32 = 1 << 24;
 /// The largest `nh_shift`.
 pub const MAX_NH_SHIFT: u8 = 4;
+/// The largest `w_shift`.
+pub const MAX_W_SHIFT: u8 = 7;
 /// The largest calibrated range, as a power of two, of an unbounded activation.
 pub const MAX_EXPONENT: u8 = 7;
 /// Bytes of a feature's conditioning in the payload.
@@ -208,6 +210,8 @@ pub struct GruHeader {
     pub recurrent_exponent: u8,
     /// The candidate's recurrent part has the full scale of its input times `2^nh_shift`.
     pub nh_shift: u8,
+    /// The gates' sums over the input count `2^w_shift` times as much as those over the state, `0..=7`.
+    pub w_shift: u8,
     /// Whether the reset gate acts after the recurrent product (Keras' default) or before it.
     pub reset_after: bool,
     /// Whether the layer reads a window from its end.
@@ -273,6 +277,7 @@ impl GruHeader {
             exponent: 0,
             recurrent_exponent: 0,
             nh_shift: 0,
+            w_shift: 0,
             reset_after: true,
             go_backwards: false,
             initial_state: false,

@@ -18,8 +18,8 @@ pub const UPDATE: usize = 1;
 /// The candidate.
 pub const CANDIDATE: usize = 2;
 
-/// Bytes of a unit's parameters: six multipliers and four biases of 16 bits.
-pub const UNIT_PARAMS: usize = 20;
+/// Bytes of a unit's parameters: four multipliers and four biases of 16 bits.
+pub const UNIT_PARAMS: usize = 16;
 /// Bytes of a Dense row's parameters: multiplier and bias of 32 bits.
 pub const ROW_PARAMS: usize = 8;
 /// The most units that one block holds.

@@ -7,14 +7,16 @@
 use crate::activation::Activation;
 use crate::artifact::{
     DenseHeader, FEATURE_LIMITS, FEATURE_PARAMS, FRAME_LEN, GruHeader, Header, LayerHeader, MAGIC,
-    MAX_DIM, MAX_EXPONENT, MAX_HISTORY, MAX_LEN, MAX_NH_SHIFT, MAX_SLIDING, MAX_VOTES,
+    MAX_DIM, MAX_EXPONENT, MAX_HISTORY, MAX_LEN, MAX_NH_SHIFT, MAX_SLIDING, MAX_VOTES, MAX_W_SHIFT,
     NEUTRAL_TEMPERATURE, Readout, Smoothing, THRESHOLD_LEN, VERSION, frame_crc,
 };
 use crate::decision::{Rule, Threshold};
 use crate::header;
 use crate::input::{FeatureParams, Limits};
 use crate::kernel::{PORTABLE, known};
-use crate::layout::{GATES, HEAD, Layout, MAX_GROUP, UNIT_PARAMS, align4, winograd_head};
+use crate::layout::{
+    CANDIDATE, GATES, HEAD, Layout, MAX_GROUP, UNIT_PARAMS, align4, winograd_head,
+};
 use crate::model::{DenseLayer, GruLayer, Layer, Model, Parts};
 use heapless::Vec;
 
@@ -112,6 +114,8 @@ pub enum Field {
     Exponent,
     /// The shift of the candidate's recurrent part.
     NhShift,
+    /// The shift of the gates' input part.
+    WShift,
     /// Fractional bits.
     Frac,
     /// The clipping range.
@@ -335,7 +339,7 @@ impl<'a> Model<'a> {
                     let (initial_state, pad) =
                         padded.split_at_checked(state).ok_or(LoadError::Header)?;
                     all_zero(pad)?;
-                    check_gru(i as u8, layout, input, units, blocks)?;
+                    check_gru(i as u8, layout, input, g, blocks)?;
                     Layer::Gru(GruLayer {
                         blocks,
                         initial_state,
@@ -348,6 +352,7 @@ impl<'a> Model<'a> {
                         exponent: g.exponent,
                         recurrent_exponent: g.recurrent_exponent,
                         nh_shift: g.nh_shift,
+                        w_shift: g.w_shift,
                         reset_after: g.reset_after,
                         go_backwards: g.go_backwards,
                         main_variant: g.is_main_variant(),
@@ -573,6 +578,7 @@ fn check_gru_header(i: usize, g: &GruHeader, layout: Layout) -> Result<(), LoadE
         g.nh_shift as usize,
         MAX_NH_SHIFT as usize,
     )?;
+    range(Field::WShift, i, g.w_shift as usize, MAX_W_SHIFT as usize)?;
     range(Field::Clip, i, g.clip as usize, 32767)?;
     let fits = g.is_main_variant() || PORTABLE && layout.whole() == Layout::Rows;
     range(Field::Variant, i, !fits as usize, 0)
@@ -604,23 +610,28 @@ fn check_features(params: &[u8], limits: &[u8]) -> Result<(), LoadError> {
     Ok(())
 }
 
+/// The largest sum of a row's weights whose accumulator stays below 2^31, whatever the activations.
+const MAX_ROW_SUM: u32 = 65535;
+
+/// Whether a row of `n` columns can have a larger sum than [`MAX_ROW_SUM`].
+fn is_long(n: usize) -> bool {
+    n > (MAX_ROW_SUM / 128) as usize
+}
+
 /// Refuses a row whose accumulator could leave 32 bits, and padding that is not canonical.
 ///
 /// `weight(row, column)` covers the stored rows and columns; those from `rows` and `columns` on
-/// are padding. An accumulator is at most `32768 · Σ|w|`, so the sum has to stay below 65536.
-/// Weights of 4 bits are symmetric.
+/// are padding. An accumulator is at most `32768 · Σ|w|`; `fits(row, Σ|w|)` says whether that fits.
+/// Where rows are not `long` it does, and only their padding needs a look. Weights of 4 bits are
+/// symmetric.
 fn check_rows(
-    (layer, bits): (u8, u8),
+    (layer, bits, long): (u8, u8, bool),
     (rows, stored_rows): (usize, usize),
     (columns, stored_columns): (usize, usize),
     weight: impl Fn(usize, usize) -> i8,
+    mut fits: impl FnMut(usize, u32) -> bool,
 ) -> Result<(), LoadError> {
-    // 511 · 128 < 65536: short rows cannot overflow, only their padding needs a look.
-    let start = if columns > 511 || bits == 4 {
-        0
-    } else {
-        columns
-    };
+    let start = if long || bits == 4 { 0 } else { columns };
     for row in 0..stored_rows {
         let padding = row >= rows;
         let mut sum = 0;
@@ -634,7 +645,7 @@ fn check_rows(
             }
             sum += w;
         }
-        if sum > 65535 {
+        if !fits(row, sum) {
             return Err(LoadError::Overflow { layer });
         }
     }
@@ -661,9 +672,11 @@ fn check_gru(
     layer: u8,
     layout: Layout,
     input: usize,
-    units: usize,
+    header: &GruHeader,
     blocks: &[u8],
 ) -> Result<(), LoadError> {
+    let (units, w_shift) = (header.units as usize, header.w_shift);
+    let long = is_long((input << w_shift) + units);
     let group = layout.group();
     let (w_len, u_len) = (layout.gru_part_len(input), layout.gru_part_len(units));
     let block_len = layout.gru_block_len(input, units);
@@ -674,7 +687,9 @@ fn check_gru(
         let (pad, params) = rest.split_at_checked(params_at).ok_or(LoadError::Header)?;
         all_zero(pad)?;
         let here = (units - b * group).min(group);
-        for (part, n) in [(w, input), (u, units)] {
+        // What the rows of the gates have left after their input part.
+        let mut left = [MAX_ROW_SUM; GATES * MAX_GROUP];
+        for (part, n, shift) in [(w, input, w_shift), (u, units, 0)] {
             check_heads(layout, n, part)?;
             let weight = |row: usize, column: usize| {
                 // Rows are numbered unit by unit so that padding units come last.
@@ -683,14 +698,26 @@ fn check_gru(
             };
             let rows = (GATES * here, GATES * group);
             let bits = layout.weight_bits();
-            check_rows((layer, bits), rows, (n, layout.columns(n)), weight)?;
+            let columns = (n, layout.columns(n));
+            check_rows((layer, bits, long), rows, columns, weight, |row, sum| {
+                if row % GATES == CANDIDATE {
+                    return sum <= MAX_ROW_SUM;
+                }
+                let rest = left
+                    .get(row)
+                    .and_then(|left| left.checked_sub(sum << shift));
+                if let (Some(left), Some(rest)) = (left.get_mut(row), rest) {
+                    *left = rest;
+                }
+                rest.is_some()
+            })?;
         }
         for (g, p) in params.chunks_exact(UNIT_PARAMS).enumerate().take(MAX_GROUP) {
             let p = crate::kernel::portable::UnitParams::read(p);
-            if g >= here && (p.b != [0; 4] || p.mw != [1; 3] || p.mu != [1; 3]) {
+            if g >= here && (p.b != [0; 4] || p.mw != 1 || p.mu != [1; 3]) {
                 return Err(LoadError::NotCanonical);
             }
-            for m in p.mw.iter().chain(&p.mu) {
+            for m in p.mu.iter().chain([&p.mw]) {
                 let m = m.wrapping_sub(1) as usize;
                 range(Field::Multiplier, layer as usize, m, 32766)?;
             }
@@ -718,7 +745,14 @@ fn check_dense(
         place.decode(weights.get(place.byte).copied().unwrap_or(0))
     };
     let rows = (units, layout.rows(units));
-    check_rows((layer, 8), rows, (input, layout.columns(input)), weight)?;
+    let columns = (input, layout.columns(input));
+    check_rows(
+        (layer, 8, is_long(input)),
+        rows,
+        columns,
+        weight,
+        |_, sum| sum <= MAX_ROW_SUM,
+    )?;
     for (row, p) in params.chunks_exact(8).enumerate() {
         let [m0, m1, m2, m3, b0, b1, b2, b3] = *p else {
             return Err(LoadError::Header);

@@ -63,7 +63,8 @@ impl Layer<'_> {
 /// A GRU layer in place.
 ///
 /// Only the loader makes one, and kernels rely on what it has checked: at least one input and unit,
-/// `blocks` of `layout.gru_len(input, units)` bytes from a multiple of four, `nh_shift` of 4 at most.
+/// `blocks` of `layout.gru_len(input, units)` bytes from a multiple of four, `nh_shift` of 4 at most,
+/// `w_shift` of 7 at most.
 #[derive(Debug, Clone, Copy)]
 pub struct GruLayer<'a> {
     pub(crate) blocks: &'a [u8],
@@ -78,6 +79,7 @@ pub struct GruLayer<'a> {
     pub(crate) exponent: u8,
     pub(crate) recurrent_exponent: u8,
     pub(crate) nh_shift: u8,
+    pub(crate) w_shift: u8,
     pub(crate) reset_after: bool,
     pub(crate) go_backwards: bool,
     pub(crate) main_variant: bool,
@@ -108,6 +110,12 @@ impl GruLayer<'_> {
         self.nh_shift
     }
 
+    /// The shift between the scales of the gates' two parts.
+    #[inline]
+    pub fn w_shift(&self) -> u8 {
+        self.w_shift
+    }
+
     /// Whether this is Keras' default variant, which every kernel can run.
     #[inline]
     pub fn is_main_variant(&self) -> bool {
@@ -129,6 +137,7 @@ impl GruLayer<'_> {
             exponent: self.exponent,
             recurrent_exponent: self.recurrent_exponent,
             nh_shift: self.nh_shift,
+            w_shift: self.w_shift,
             reset_after: self.reset_after,
             go_backwards: self.go_backwards,
             initial_state: !self.initial_state.is_empty(),

@@ -55,7 +55,7 @@ impl SplitMix {
 pub fn gru(rng: &mut SplitMix, input: usize, header: GruHeader) -> QuantGru {
     let units = header.units as usize;
     let rows = GATES * units;
-    let most = 127.min(65535 / input.max(units) as i64);
+    let most = 127.min(65535 / ((input << header.w_shift) + units) as i64);
     let weights = |rng: &mut SplitMix, n| (0..n).map(|_| rng.range(-most, most) as i8).collect();
     // A sum of n products has a spread of about most/2 · 2^14 · √n; aim at a quarter of the range.
     let multiplier = |rng: &mut SplitMix, n: usize| {
@@ -69,8 +69,8 @@ pub fn gru(rng: &mut SplitMix, input: usize, header: GruHeader) -> QuantGru {
         input,
         w: weights(rng, rows * input),
         u: weights(rng, rows * units),
-        mw: (0..rows).map(|_| multiplier(rng, input)).collect(),
         mu: (0..rows).map(|_| multiplier(rng, units)).collect(),
+        mw: (0..units).map(|_| multiplier(rng, input)).collect(),
         b: (0..4 * units)
             .map(|_| rng.range(-4000, 4000) as i16)
             .collect(),
@@ -121,6 +121,7 @@ pub fn model(seed: u64, features: usize, units: &[usize], outputs: usize) -> Qua
     for &units in units {
         let header = GruHeader {
             nh_shift: rng.range(0, 2) as u8,
+            w_shift: rng.range(0, 3) as u8,
             ..GruHeader::new(units as u16)
         };
         layers.push(QuantLayer::Gru(gru(&mut rng, input, header)));

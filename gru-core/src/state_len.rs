@@ -155,10 +155,10 @@ impl Shape {
             words += padded;
             match kind {
                 0 => {
-                    // Two activations, two exponents, shift; then the flags and the clip.
+                    // Two activations, two exponents, two shifts; then the flags and the clip.
                     get!(walk.number());
                     get!(walk.number());
-                    get!(walk.skip(3));
+                    get!(walk.skip(4));
                     let reset_after = get!(walk.byte()) != 0;
                     get!(walk.skip(2));
                     get!(walk.number());

@@ -74,14 +74,25 @@ pub struct QuantGru {
     pub w: Vec<i8>,
     /// Recurrent weights, `3H × H`.
     pub u: Vec<i8>,
-    /// Multipliers of the input rows, `3H`.
-    pub mw: Vec<u16>,
-    /// Multipliers of the recurrent rows, `3H`.
+    /// Multipliers of the rows, `3H`: of both parts of a gate, of the candidate's recurrent part.
     pub mu: Vec<u16>,
+    /// Multipliers of the candidate's input part, `H`.
+    pub mw: Vec<u16>,
     /// Biases: reset, update, candidate's input part, candidate's recurrent part; `4H`.
     pub b: Vec<i16>,
     /// Initial state, `H`, or empty for zeros.
     pub initial_state: Vec<i16>,
+}
+
+impl QuantGru {
+    /// What the input part of a row is multiplied by: `v = input part · this / 2^16 + …`.
+    pub fn input_multiplier(&self, row: usize) -> u32 {
+        let units = self.header.units as usize;
+        match row.checked_sub(2 * units) {
+            Some(unit) => self.mw[unit] as u32,
+            None => (self.mu[row] as u32) << self.header.w_shift,
+        }
+    }
 }
 
 /// A quantized Dense layer.
@@ -371,7 +382,7 @@ fn write_gru(
     expect_len("GRU input", g.input, input)?;
     expect_len("w", g.w.len(), GATES * units * input)?;
     expect_len("u", g.u.len(), GATES * units * units)?;
-    expect_len("mw", g.mw.len(), GATES * units)?;
+    expect_len("mw", g.mw.len(), units)?;
     expect_len("mu", g.mu.len(), GATES * units)?;
     expect_len("b", g.b.len(), 4 * units)?;
     if !g.initial_state.is_empty() {
@@ -402,11 +413,11 @@ fn write_gru(
         out.resize(start + layout.gru_weights_len(input, units), 0);
         for unit in first..first + group {
             let real = unit < units;
-            for m in [&g.mw, &g.mu] {
-                for gate in 0..GATES {
-                    let m = if real { m[gate * units + unit] } else { 1 };
-                    out.extend(m.to_le_bytes());
-                }
+            let (r, rest) = g.mu.split_at(units);
+            let (z, n) = rest.split_at(units);
+            for m in [r, z, &g.mw, n] {
+                let m = if real { m[unit] } else { 1 };
+                out.extend(m.to_le_bytes());
             }
             for kind in 0..4 {
                 let b = if real { g.b[kind * units + unit] } else { 0 };
@@ -521,8 +532,8 @@ fn read_gru(g: &crate::GruLayer<'_>, layout: Layout) -> QuantGru {
         input,
         w: vec![0; GATES * units * input],
         u: vec![0; GATES * units * units],
-        mw: vec![0; GATES * units],
         mu: vec![0; GATES * units],
+        mw: vec![0; units],
         b: vec![0; 4 * units],
         initial_state: g.initial().collect(),
     };
@@ -550,8 +561,8 @@ fn read_gru(g: &crate::GruLayer<'_>, layout: Layout) -> QuantGru {
                 }
             }
             let p = UnitParams::read(params);
+            out.mw[unit] = p.mw;
             for gate in 0..GATES {
-                out.mw[gate * units + unit] = p.mw[gate];
                 out.mu[gate * units + unit] = p.mu[gate];
             }
             for kind in 0..4 {

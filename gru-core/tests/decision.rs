@@ -441,7 +441,7 @@ fn nothing_before_the_warm_up_and_then_at_once() {
 
 #[test]
 fn without_a_rule_the_most_probable_class_of_every_step() {
-    let mut model = random::model(3, 2, &[6], 4);
+    let mut model = random::model(4, 2, &[6], 4);
     model.readout = Readout::Exponential { shift: 2 };
     model.warm_up_steps = 3;
     let bytes = Aligned::new(&write(&model, Layout::Pair).unwrap());

@@ -19,8 +19,8 @@ fn level() -> QuantModel {
         // Rows r, z, n: only the candidate looks at the sample.
         w: vec![0, 0, 127],
         u: vec![0, 0, 0],
-        mw: vec![1, 1, 516],
         mu: vec![1, 1, 1],
+        mw: vec![516],
         // z = σ(2) = 0.88
         b: vec![0, 5461, 0, 0],
         initial_state: Vec::new(),

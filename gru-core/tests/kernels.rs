@@ -73,6 +73,12 @@ fn lengths<K: Kernel>() {
     }
 }
 
+/// The largest `w_shift` with which no sum of weights can overflow.
+fn largest_shift(input: usize, units: usize) -> u8 {
+    let fits = |shift: &u8| 127 * ((input << shift) + units) <= 65535;
+    (0..=7).rev().find(fits).unwrap_or(0)
+}
+
 /// The largest weights, multipliers, biases and activations of either sign.
 fn extremes<K: Kernel>() {
     let mut rng = SplitMix(2);
@@ -84,6 +90,7 @@ fn extremes<K: Kernel>() {
                 match layer {
                     QuantLayer::Gru(g) => {
                         g.header.nh_shift = 4;
+                        g.header.w_shift = largest_shift(input, units);
                         let weights = g.w.iter_mut().chain(&mut g.u);
                         weights.for_each(|w| *w = if bit(1) { 127 } else { -127 });
                         g.mw.iter_mut().chain(&mut g.mu).for_each(|m| *m = 32767);
@@ -117,6 +124,7 @@ fn random_cases<K: Kernel>(seed: u64, cases: usize) {
         let units = rng.range(1, 40) as usize;
         let mut header = GruHeader::new(units as u16);
         header.nh_shift = rng.range(0, 4) as u8;
+        header.w_shift = rng.range(0, 7) as u8;
         let mut model = random::model(rng.bits(), input, &[units], 2);
         let mut gru = random::gru(&mut rng, input, header);
         // Every exponent of the multipliers, so that sums from zero to saturation occur.

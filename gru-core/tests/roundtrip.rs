@@ -48,26 +48,24 @@ fn every_layout_gives_the_same_bits_and_reads_back() {
 fn reference_step(g: &QuantGru, x: &[i16], h: &[i16]) -> Vec<i16> {
     let units = g.header.units as usize;
     let sat = |v: i128| v.clamp(-32768, 32767) as i16;
-    let part = |w: &[i8], m: &[u16], x: &[i16], row: usize| {
+    let sum = |w: &[i8], x: &[i16], row: usize| -> i128 {
         let n = x.len();
-        let acc: i128 = w[row * n..(row + 1) * n]
-            .iter()
-            .zip(x)
-            .map(|(&w, &x)| w as i128 * x as i128)
-            .sum();
-        (acc * m[row] as i128).div_euclid(65536)
+        let products = w[row * n..(row + 1) * n].iter().zip(x);
+        products.map(|(&w, &x)| w as i128 * x as i128).sum()
     };
+    let part = |acc: i128, m: u16| (acc * m as i128).div_euclid(65536);
     (0..units)
         .map(|u| {
             let gate = |k: usize| {
                 let row = k * units + u;
-                let v = g.b[row] as i128 + part(&g.w, &g.mw, x, row) + part(&g.u, &g.mu, h, row);
+                let acc = (sum(&g.w, x, row) << g.header.w_shift) + sum(&g.u, h, row);
+                let v = g.b[row] as i128 + part(acc, g.mu[row]);
                 sigmoid(sat(v)) as i128
             };
             let (r, z) = (gate(0), gate(1));
             let row = 2 * units + u;
-            let nx = g.b[row] as i128 + part(&g.w, &g.mw, x, row);
-            let nh = sat(g.b[3 * units + u] as i128 + part(&g.u, &g.mu, h, row)) as i128;
+            let nx = g.b[row] as i128 + part(sum(&g.w, x, row), g.mw[u]);
+            let nh = sat(g.b[3 * units + u] as i128 + part(sum(&g.u, h, row), g.mu[row])) as i128;
             let rnh = (r * nh).div_euclid(1 << (16 - g.header.nh_shift));
             let n = tanh(sat(nx + rnh)) as i128;
             sat((z * h[u] as i128 + (65536 - z) * n + 32768).div_euclid(65536))

@@ -5,7 +5,9 @@
 //! weight `a` takes the multiplier `m = ⌈a / (127·s₁)⌉` and the weights `round(w / (m·s₁))`.
 
 use gru_core::activation::Activation;
-use gru_core::artifact::{DenseHeader, GapPolicy, GruHeader, MAX_EXPONENT, MAX_NH_SHIFT};
+use gru_core::artifact::{
+    DenseHeader, GapPolicy, GruHeader, MAX_EXPONENT, MAX_NH_SHIFT, MAX_W_SHIFT,
+};
 use gru_core::float::{DenseF32, FloatError, GruF32};
 use gru_core::input::{FeatureParams, Limits};
 use gru_core::writer::{QuantDense, QuantGru, QuantLayer, QuantModel};
@@ -18,6 +20,8 @@ use crate::spec::{self, DenseSpec, GruSpec, LayerSpec, ModelSpec, SpecError};
 const LSB: f64 = 1.0 / 32768.0;
 /// The sum of a row's magnitudes may not pass this, or its accumulator could overflow.
 const ROW_SUM_MAX: i64 = 65535;
+/// What a unit's state squared is on average, roughly: errors of `U` count by it when scales are chosen.
+const STATE_SQUARE: f64 = 0.25;
 /// Headroom over the calibration data for ranges that nothing bounds.
 const HEADROOM: f64 = 1.5;
 
@@ -307,6 +311,13 @@ pub struct QuantRow {
     pub widened: bool,
 }
 
+impl QuantRow {
+    /// `Σ|w|`.
+    fn sum(&self) -> i64 {
+        self.weights.iter().map(|&w| (w as i64).abs()).sum()
+    }
+}
+
 /// Quantizes a row whose multiplier 1 stands for the scale `unit`.
 ///
 /// The multiplier is the smallest that holds the largest weight; with [`Levels::search`], the one
@@ -493,14 +504,16 @@ pub fn deployed(
                     && g.activation == spec::Activation::Tanh
                     && g.recurrent_activation == spec::Activation::Sigmoid;
                 let cols = g.input;
-                let parts = [
-                    (&mut g.w, &q.w, &q.mw, scales.w_unit, cols),
-                    (&mut g.u, &q.u, &q.mu, scales.u_unit, units),
+                let of_w = (0..3 * units).map(|r| q.input_multiplier(r)).collect();
+                let of_u = q.mu.iter().map(|m| u32::from(*m)).collect::<Vec<_>>();
+                let parts: [(_, _, Vec<u32>, _, _); 2] = [
+                    (&mut g.w, &q.w, of_w, scales.w_unit, cols),
+                    (&mut g.u, &q.u, of_u, scales.u_unit, units),
                 ];
                 for (to, from, multipliers, s1, cols) in parts {
                     let rows = to.chunks_exact_mut(cols).zip(from.chunks_exact(cols));
                     for (r, ((to, from), m)) in rows.zip(multipliers).enumerate() {
-                        let scale = s1[(r >= 2 * units) as usize] * f64::from(*m);
+                        let scale = s1[(r >= 2 * units) as usize] * f64::from(m);
                         for (to, q) in to.iter_mut().zip(from) {
                             *to = (f64::from(*q) * scale) as f32;
                         }
@@ -517,7 +530,7 @@ pub fn deployed(
                         true => scales.gate_full_scale,
                         false => scales.candidate_full_scale,
                     };
-                    g.b_in[r] = back(q.b[r], fs, 1.0);
+                    g.b_in[r] = back(q.b[r], fs, if r < 2 * units { 0.5 } else { 1.0 });
                 }
                 if g.reset_after {
                     for r in 2 * units..3 * units {
@@ -684,7 +697,7 @@ fn activation(
 /// The scales of one GRU layer: what the multiplier 1 stands for in each part.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct GruScales {
-    /// Shape and variant, as they will be exported.
+    /// Shape and variant, as they will be exported; `w_shift` follows from the weights.
     pub header: GruHeader,
     /// Full scale of the gates' pre-activations.
     pub gate_full_scale: f64,
@@ -761,6 +774,7 @@ pub fn gru_scales(
             exponent: state_exponent,
             recurrent_exponent: gate_exponent,
             nh_shift,
+            w_shift: 0,
             reset_after: g.reset_after,
             go_backwards: g.go_backwards,
             initial_state: g.h0.iter().any(|h| *h != 0.0),
@@ -771,6 +785,71 @@ pub fn gru_scales(
         w_unit: [scale(gate_fs, unit), scale(candidate_fs, unit)],
         u_unit: [scale(gate_fs, h_unit), scale(nh_fs, h_unit)],
     })
+}
+
+/// The rows of a GRU's gates, whose two parts share an accumulator and so a multiplier: that of the input part is
+/// `2^w_shift` times that of the recurrent part.
+struct Gates<'a> {
+    /// Input part, recurrent part.
+    rows: Vec<(&'a [f32], &'a [f32])>,
+    /// What the multiplier 1 stands for in either.
+    units: (f64, f64),
+    /// Mean square of the input.
+    squares: f64,
+    levels: Levels,
+}
+
+impl Gates<'_> {
+    /// The shift whose rounding errors are smallest over all rows, and the rows.
+    fn quantize(&self) -> (u8, Vec<(QuantRow, QuantRow)>) {
+        let (w1, u1) = self.units;
+        let best: Vec<(u32, u32)> = (self.rows.iter())
+            .map(|(w, u)| {
+                let of = |row, unit| quantize_row(row, unit, self.levels).multiplier;
+                (of(w, w1), of(u, u1))
+            })
+            .collect();
+        let error = |shift: &u8| -> f64 {
+            let squares = best.iter().zip(&self.rows).map(|(best, (w, u))| {
+                let m = shared(*best, *shift) as f64;
+                let (of_w, of_u) = (w1 * m * f64::from(1u32 << shift), u1 * m);
+                of_w * of_w * self.squares * w.len() as f64
+                    + of_u * of_u * STATE_SQUARE * u.len() as f64
+            });
+            squares.sum()
+        };
+        let shift = (0..=MAX_W_SHIFT)
+            .min_by(|a, b| error(a).total_cmp(&error(b)))
+            .unwrap_or(0);
+        let rows = best.iter().zip(&self.rows).map(|(best, (w, u))| {
+            let mut m = shared(*best, shift);
+            let mut widened = false;
+            loop {
+                let row = |row: &[f32], multiplier: u32, unit: f64| QuantRow {
+                    weights: (row.iter())
+                        .map(|&w| rounded(w as f64, multiplier as f64 * unit, self.levels) as i8)
+                        .collect(),
+                    multiplier,
+                    widened: false,
+                };
+                let of_w = row(w, m.saturating_mul(1 << shift), w1);
+                let mut of_u = row(u, m, u1);
+                // One that is too large is refused later.
+                if (of_w.sum() << shift) + of_u.sum() <= ROW_SUM_MAX || m > 32767 {
+                    of_u.widened = widened;
+                    return (of_w, of_u);
+                }
+                m += (m / 64).max(1);
+                widened = true;
+            }
+        });
+        (shift, rows.collect())
+    }
+}
+
+/// The smallest multiplier of the recurrent part that leaves neither part a smaller scale than `best` has.
+fn shared((w, u): (u32, u32), shift: u8) -> u32 {
+    u.max(w.div_ceil(1 << shift))
 }
 
 fn gru(
@@ -793,27 +872,53 @@ fn gru(
             what: format!("hidden state beyond ±1 (found {widest:.3})"),
         });
     }
-    let mut rows = |weights: &[f32], n: usize, units_of: [f64; 2]| {
-        let mut q = Vec::with_capacity(weights.len());
-        let mut multipliers = Vec::new();
-        for (r, row) in weights.chunks_exact(n).enumerate() {
-            let s1 = units_of[(r >= 2 * units) as usize];
-            let quantized = quantize_row(row, s1, levels);
-            if quantized.multiplier > 32767 {
-                return Err(QuantizeError::Weights {
-                    layer,
-                    found: row.iter().fold(0.0, |m, w| w.abs().max(m)),
-                    limit: (s1 * 32767.0 * levels.largest()) as f32,
-                });
-            }
-            losses.row(row, &quantized, s1 * quantized.multiplier as f64);
-            q.extend(&quantized.weights);
-            multipliers.push(quantized.multiplier as u16);
-        }
-        Ok((q, multipliers))
+    let fits = |row: &[f32], s1: f64, multiplier: u32| match u16::try_from(multiplier) {
+        Ok(m) if m <= 32767 => Ok(m),
+        _ => Err(QuantizeError::Weights {
+            layer,
+            found: row.iter().fold(0.0, |m, w| w.abs().max(m)),
+            limit: (s1 * 32767.0 * levels.largest()) as f32,
+        }),
     };
-    let (w, mw) = rows(&g.w, g.input, scales.w_unit)?;
-    let (u, mu) = rows(&g.u, units, scales.u_unit)?;
+    let ([w1, wn1], [u1, un1]) = (scales.w_unit, scales.u_unit);
+    let (w_gates, w_n) = g.w.split_at(2 * units * g.input);
+    let (u_gates, u_n) = g.u.split_at(2 * units * units);
+    let (mut w, mut u) = (Vec::new(), Vec::new());
+    let (mut mu, mut mw) = (Vec::new(), Vec::new());
+    let gates = Gates {
+        rows: w_gates
+            .chunks_exact(g.input)
+            .zip(u_gates.chunks_exact(units))
+            .collect(),
+        units: (w1, u1),
+        // A standardised input has the mean square 1, a state of mostly saturated units less.
+        squares: if layer == 0 { 1.0 } else { STATE_SQUARE },
+        levels,
+    };
+    let (w_shift, of_gates) = gates.quantize();
+    for (&(of_w, of_u), (qw, qu)) in gates.rows.iter().zip(of_gates) {
+        losses.row(of_w, &qw, w1 * qw.multiplier as f64);
+        losses.row(of_u, &qu, u1 * qu.multiplier as f64);
+        mu.push(fits(of_u, u1, qu.multiplier)?);
+        w.extend(qw.weights);
+        u.extend(qu.weights);
+    }
+    for row in w_n.chunks_exact(g.input) {
+        let q = quantize_row(row, wn1, levels);
+        losses.row(row, &q, wn1 * q.multiplier as f64);
+        mw.push(fits(row, wn1, q.multiplier)?);
+        w.extend(q.weights);
+    }
+    for row in u_n.chunks_exact(units) {
+        let q = quantize_row(row, un1, levels);
+        losses.row(row, &q, un1 * q.multiplier as f64);
+        mu.push(fits(row, un1, q.multiplier)?);
+        u.extend(q.weights);
+    }
+    let header = GruHeader {
+        w_shift,
+        ..scales.header
+    };
     // What the integer offsets of the input leave over, taken back in float weights.
     let b_in = |r: usize| {
         let row = &g.w[r * g.input..(r + 1) * g.input];
@@ -832,8 +937,9 @@ fn gru(
         if !(candidate && g.reset_after) {
             real += g.b_rec[r] as f64;
         }
-        // Two floors lose half a unit each.
-        b.push(losses.bias(real / (fs * LSB) + 1.0));
+        // A floor loses half a unit; the candidate's sum has two.
+        let floors = if candidate { 1.0 } else { 0.5 };
+        b.push(losses.bias(real / (fs * LSB) + floors));
     }
     let nh_fs = scales.candidate_full_scale * 2f64.powi(scales.header.nh_shift as i32);
     for r in 2 * units..3 * units {
@@ -853,12 +959,12 @@ fn gru(
         Vec::new()
     };
     Ok(QuantGru {
-        header: scales.header,
+        header,
         input: g.input,
         w,
         u,
-        mw,
         mu,
+        mw,
         b,
         initial_state,
     })

@@ -113,6 +113,7 @@ struct GruFrame {
     shift: u32,
     /// Entry 256 of the tanh table.
     table: *const u32,
+    w_shift: u32,
     input: Walk,
     recurrent: Walk,
 }
@@ -138,6 +139,7 @@ impl GruFrame {
             out: out.as_mut_ptr().cast(),
             shift: 16 - (layer.nh_shift & 7) as u32,
             table: TANH_TABLE.as_ptr_range().start.wrapping_add(256),
+            w_shift: (layer.w_shift & 7) as u32,
             input: Walk::new(x, columns, 0)?,
             recurrent: Walk::new(h, rows, 1)?,
         })
@@ -237,26 +239,28 @@ mod shim {
     unsafe extern "C" fn gru_layer(frame: GruFrame) {
         naked_asm!(
             cpu!(),
-            // Stack: sums of the input part, then what the caller put there.
+            // Stack: the candidate's sums of the input part, then what the caller put there.
             ".set GRU_SUMS, 0",
-            ".set GRU_CURRENT, 24",
-            ".set GRU_SHIFT, 28",
-            ".set GRU_END, 32",
-            ".set GRU_OUT, 36",
-            ".set GRU_H, 40",
-            ".set GRU_X_REAL, 44",
-            ".set GRU_U_REAL, 48",
-            ".set GRU_TABLE, 88",
-            ".set GRU_X, 92",
-            ".set GRU_X_CORR, 96",
-            ".set GRU_X_ENTRY, 100",
-            ".set GRU_X_PASSES, 104",
-            ".set GRU_U, 108",
-            ".set GRU_U_CORR, 112",
-            ".set GRU_U_ENTRY, 116",
-            ".set GRU_U_PASSES, 120",
+            ".set GRU_JOINT, 8",
+            ".set GRU_CURRENT, 12",
+            ".set GRU_SHIFT, 16",
+            ".set GRU_END, 20",
+            ".set GRU_OUT, 24",
+            ".set GRU_H, 28",
+            ".set GRU_X_REAL, 32",
+            ".set GRU_U_REAL, 36",
+            ".set GRU_TABLE, 76",
+            ".set GRU_W_SHIFT, 80",
+            ".set GRU_X, 84",
+            ".set GRU_X_CORR, 88",
+            ".set GRU_X_ENTRY, 92",
+            ".set GRU_X_PASSES, 96",
+            ".set GRU_U, 100",
+            ".set GRU_U_CORR, 104",
+            ".set GRU_U_ENTRY, 108",
+            ".set GRU_U_PASSES, 112",
             "push {{r4-r11, lr}}",
-            "sub sp, #52",
+            "sub sp, #40",
             "strd r3, r1, [sp, #GRU_SHIFT]",
             "ldr r4, [sp, #GRU_U]",
             "str r4, [sp, #GRU_H]",
@@ -308,6 +312,13 @@ mod shim {
             "cmp r1, r5",
             "sub r1, #16",
             "beq 20b",
+            // The gates' sums go on over the state, so they start with both: -128·Σ h is a multiple
+            // of 2^w_shift.
+            "ldr r2, [sp, #GRU_U_CORR]",
+            "ldr r3, [sp, #GRU_W_SHIFT]",
+            "asr r2, r3",
+            "add r2, r4",
+            "str r2, [sp, #GRU_JOINT]",
 
             // ---- a block: two units; the input part first, its first column pair here
             "30:",
@@ -317,13 +328,13 @@ mod shim {
             "ldr.w r9, [r0], #12",
             "ldr.w r12, [sp, #GRU_X_CORR]",
             "ldr.w lr, [sp, #GRU_X_ENTRY]",
+            "ldr.w r2, [sp, #GRU_JOINT]",
             "ldr.w r8, [r1], #4",
-            "31:",
-            "smlad r4, r10, r8, r12",
+            "smlad r4, r10, r8, r2",
             "sxtb16 r10, r10, ror #8",
             "smlad r6, r11, r8, r12",
             "sxtb16 r11, r11, ror #8",
-            "smlad r2, r9, r8, r12",
+            "smlad r2, r9, r8, r2",
             "sxtb16 r9, r9, ror #8",
             // 0: the last pass of the recurrent part; negative: passes are left; else the input's.
             "movs.w r12, #1",
@@ -353,33 +364,32 @@ mod shim {
             "35:",
             "ble.w 36f",
 
-            // ---- the input part is done: keep its sums, go on with the recurrent part
-            "sub.w r2, r2, r3, lsl #8",
-            "sub.w r4, r4, r5, lsl #8",
+            // ---- the input part is done: keep the candidate's sums, go on with the recurrent part
             "sub.w r6, r6, r7, lsl #8",
-            "str r3, [sp, #GRU_SUMS]",
-            "str r5, [sp, #GRU_SUMS + 4]",
-            "str r7, [sp, #GRU_SUMS + 8]",
-            "str r2, [sp, #GRU_SUMS + 12]",
-            "str r4, [sp, #GRU_SUMS + 16]",
-            "str r6, [sp, #GRU_SUMS + 20]",
+            "str r7, [sp, #GRU_SUMS]",
+            "str r6, [sp, #GRU_SUMS + 4]",
+            "ldr.w r8, [sp, #GRU_W_SHIFT]",
             "ldr.w r1, [sp, #GRU_U]",
             "ldr.w r10, [r0, #4]",
             "ldr.w r11, [r0, #8]",
             "ldr.w r9, [r0], #12",
             "ldr.w r12, [sp, #GRU_U_CORR]",
             "ldr.w lr, [sp, #GRU_U_ENTRY]",
+            "lsl.w r4, r4, r8",
+            "lsl.w r2, r2, r8",
+            "lsl.w r5, r5, r8",
+            "lsl.w r3, r3, r8",
             "ldr.w r8, [r1], #4",
-            "smlad r4, r10, r8, r12",
+            "smlad r4, r10, r8, r4",
             "sxtb16 r10, r10, ror #8",
             "smlad r6, r11, r8, r12",
             "sxtb16 r11, r11, ror #8",
-            "smlad r2, r9, r8, r12",
+            "smlad r2, r9, r8, r2",
             "sxtb16 r9, r9, ror #8",
             "movs.w r12, #0",
-            "smuad r5, r10, r8",
+            "smlad r5, r10, r8, r5",
             "smuad r7, r11, r8",
-            "smuad r3, r9, r8",
+            "smlad r3, r9, r8, r3",
             "bx lr",
 
             // ---- the first of several passes
@@ -402,25 +412,21 @@ mod shim {
             "rsbs r8, r8, #1",
             "b.w 34b",
 
-            // ---- the gates; parameters of unit A at r0, of B at r0 + 20
+            // ---- the gates; parameters of unit A at r0, of B at r0 + 16
             "36: bmi.w 39b",
             "sub.w r2, r2, r3, lsl #8",
             "sub.w r4, r4, r5, lsl #8",
             "sub.w r6, r6, r7, lsl #8",
             "ldr.w r8, [r0]",
-            "ldr.w r9, [sp, #GRU_SUMS]",
-            "ldr.w r10, [r0, #4]",
             "ldr.w r11, [r0, #8]",
-            "ldr.w r12, [sp, #GRU_SUMS + 4]",
-            "ldr.w lr, [r0, #12]",
+            "ldr.w r10, [r0, #4]",
+            "ldr.w lr, [sp, #GRU_SUMS]",
             "ldr.w r1, [sp, #GRU_TABLE]",
             // v_r in r9, v_z in r12
-            "smulwb r9, r9, r8",
-            "smulwt r12, r12, r8",
-            "smlawt r9, r3, r10, r9",
-            "smlawb r12, r5, r11, r12",
-            "sxtah r9, r9, lr",
-            "sxtah r12, r12, lr, ror #16",
+            "smulwb r9, r3, r8",
+            "smulwt r12, r5, r8",
+            "sxtah r9, r9, r11",
+            "sxtah r12, r12, r11, ror #16",
             "ssat r9, #16, r9",
             "ssat r12, #16, r12",
             "pkhbt r8, r9, r12, lsl #16",
@@ -429,13 +435,12 @@ mod shim {
             "asr r12, r12, #7",
             "ldr.w r9, [r1, r9, lsl #2]",
             "ldr.w r12, [r1, r12, lsl #2]",
-            "ldr.w lr, [sp, #GRU_SUMS + 8]",
-            "ldr.w r3, [r0, #16]",
+            "ldr.w r3, [r0, #12]",
             "ldr.w r5, [sp, #GRU_SHIFT]",
             "lsl r8, r8, #8",
             // nx in lr, nh in r7; r - 1/2 in the top of r9, z - 1/2 in the top of r12
             "smulwb lr, lr, r10",
-            "smulwt r7, r7, r11",
+            "smulwt r7, r7, r10",
             "smlabb r9, r9, r8, r9",
             "smlabt r12, r12, r8, r12",
             "sxtah r7, r7, r3, ror #16",
@@ -450,19 +455,14 @@ mod shim {
             "ubfx lr, lr, #0, #7",
             "ldr.w r9, [r1, r9, lsl #2]",
             // the other unit's parameters; n in the top of r9
-            "ldr.w r8, [r0, #20]",
-            "ldr.w r3, [sp, #GRU_SUMS + 12]",
-            "ldr.w r10, [r0, #24]",
-            "ldr.w r11, [r0, #28]",
-            "ldr.w r7, [sp, #GRU_SUMS + 16]",
-            "ldr.w r5, [r0, #32]",
+            "ldr.w r8, [r0, #16]",
+            "ldr.w r10, [r0, #20]",
+            "ldr.w r5, [r0, #24]",
             "lsl lr, lr, #8",
             "smlabb r9, r9, lr, r9",
             // unit B: v_r in r3, v_z in r7
-            "smulwb r3, r3, r8",
-            "smulwt r7, r7, r8",
-            "smlawt r3, r2, r10, r3",
-            "smlawb r7, r4, r11, r7",
+            "smulwb r3, r2, r8",
+            "smulwt r7, r4, r8",
             "sxtah r3, r3, r5",
             "sxtah r7, r7, r5, ror #16",
             "ssat r3, #16, r3",
@@ -473,13 +473,13 @@ mod shim {
             "asr r7, r7, #7",
             "ldr.w r3, [r1, r3, lsl #2]",
             "ldr.w r7, [r1, r7, lsl #2]",
-            "ldr.w r2, [sp, #GRU_SUMS + 20]",
-            "ldr.w r4, [r0, #36]",
+            "ldr.w r2, [sp, #GRU_SUMS + 4]",
+            "ldr.w r4, [r0, #28]",
             "ldr.w r5, [sp, #GRU_SHIFT]",
             "ldr.w lr, [sp, #GRU_H]",
             "lsl r8, r8, #8",
             "smulwb r2, r2, r10",
-            "smulwt r6, r6, r11",
+            "smulwt r6, r6, r10",
             "smlabb r3, r3, r8, r3",
             "smlabt r7, r7, r8, r7",
             "sxtah r6, r6, r4, ror #16",
@@ -510,14 +510,14 @@ mod shim {
             "smuad r6, r3, r11",
             "sub r2, r2, r9",
             "smlsd r6, r3, r7, r6",
-            "add r0, #40",
+            "add r0, #32",
             "rsb r6, r6, #0x8000",
             "pkhtb r6, r6, r2, asr #16",
             "ldr.w r4, [sp, #GRU_END]",
             "str r6, [lr, r10]",
             "cmp r0, r4",
             "bne.w 30b",
-            "add sp, #52",
+            "add sp, #40",
             "pop {{r4-r11, pc}}",
             chain = const CHAIN,
         )
@@ -886,15 +886,14 @@ mod tests {
     }
 
     /// What the chain leaves: sums of A and of B by gate.
-    fn part(w: &[u32], x: &[u32]) -> [(u32, u32); 3] {
-        let mut acc = [(correction(x), 0); 3];
+    fn part(mut acc: [(u32, u32); 3], w: &[u32], x: &[u32]) -> [(u32, u32); 3] {
         for (w, &x) in w.chunks_exact(3).zip(x) {
             for ((mixed, a), &w) in acc.iter_mut().zip(w) {
                 *mixed = smlad(w, x, *mixed);
                 *a = smlad(sxtb16_ror8(w), x, *a);
             }
         }
-        acc.map(|(mixed, a)| (a, mixed.wrapping_sub(a << 8)))
+        acc
     }
 
     /// `gru_layer`, instruction by instruction where it calculates.
@@ -911,17 +910,24 @@ mod tests {
             let block = words(block);
             let (w, rest) = block.split_at(3 * xc / 2);
             let (u, params) = rest.split_at(3 * hc / 2);
-            let (aw, au) = (part(w, &x), part(u, &h));
+            let (wc, uc) = (correction(&x), correction(&h));
+            let (shift_w, joint) = (layer.w_shift, ((uc as i32) >> layer.w_shift) as u32);
+            let joint = (joint.wrapping_add(wc), 0);
+            let [r, z, n] = part([joint, joint, (wc, 0)], w, &x);
+            let shifted = |(mixed, a): (u32, u32)| (mixed << shift_w, a << shift_w);
+            let acc = part([shifted(r), shifted(z), (uc, 0)], u, &h);
+            let [r, z, nh, nx] =
+                [acc[0], acc[1], acc[2], n].map(|(mixed, a)| (a, mixed.wrapping_sub(a << 8)));
             let unit = |of: fn((u32, u32)) -> u32, p: &[u32]| {
-                let ([aw_r, aw_z, aw_n], [au_r, au_z, au_n]) = (aw.map(of), au.map(of));
-                let [p0, p1, p2, p3, p4] = [p[0], p[1], p[2], p[3], p[4]].map(halves);
-                let add = |a: u32, b: u32, c: i32| a.wrapping_add(b).wrapping_add(c as u32);
-                let v_r = ssat(add(smulw(aw_r, p0.0), smulw(au_r, p1.1), p3.0));
-                let v_z = ssat(add(smulw(aw_z, p0.1), smulw(au_z, p2.0), p3.1));
+                let [r, z, nh, nx] = [r, z, nh, nx].map(of);
+                let [p0, p1, p2, p3] = [p[0], p[1], p[2], p[3]].map(halves);
+                let add = |a: u32, b: i32| a.wrapping_add(b as u32);
+                let v_r = ssat(add(smulw(r, p0.0), p2.0));
+                let v_z = ssat(add(smulw(z, p0.1), p2.1));
                 let f = (pkhbt(v_r, v_z) & 0x007f_007f) << 8;
                 let (r, z) = (table(v_r, f & 0xffff), table(v_z, f >> 16));
-                let nx = add(smulw(aw_n, p1.0), 0, p4.0);
-                let nh = ssat(add(smulw(au_n, p2.1), 0, p4.1));
+                let nx = add(smulw(nx, p1.0), p3.0);
+                let nh = ssat(add(smulw(nh, p1.1), p3.1));
                 let product = ((halves(r).1 * halves(nh).0) as u32).wrapping_add(nh << 15);
                 let v_n = ssat(nx.wrapping_add((product as i32 >> shift) as u32));
                 (z, table(v_n, (v_n & 127) << 8))
@@ -980,6 +986,9 @@ mod tests {
             let (w, u): (&mut [i8], &mut [i8]) = match layer {
                 QuantLayer::Gru(g) => {
                     g.header.nh_shift = rng.range(0, 4) as u8;
+                    let fits = |shift: &i64| (g.input << shift) + g.header.units as usize <= 516;
+                    let most = (0..=7).rev().find(fits).unwrap_or(0);
+                    g.header.w_shift = rng.range(0, most) as u8;
                     for m in g.mw.iter_mut().chain(&mut g.mu) {
                         if rng.range(0, 15) == 0 {
                             *m = 32767;

@@ -5,7 +5,7 @@
 //! the CPU has said that it has it.
 
 use super::Kernel;
-use super::portable::{mix, reset_product};
+use super::portable::{joined, mix, reset_product};
 use crate::activation::{sigmoid, tanh};
 use crate::layout::{GATES, Layout, ROW_PARAMS, UNIT_PARAMS};
 use crate::model::{DenseLayer, GruLayer};
@@ -167,16 +167,15 @@ fn gru(
                 _ => 0,
             })
         };
-        let (mwr, mwz, mwn) = (&param(0), &param(1), &param(2));
-        let (mur, muz, mun) = (&param(3), &param(4), &param(5));
-        let (br, bz, bnx, bnh) = (&param(6), &param(7), &param(8), &param(9));
-        let gate = |b: &Lanes, aw: &Lanes, mw: &Lanes, au: &Lanes, mu: &Lanes| {
-            each(|i| b[i] + requantize(aw[i], mw[i]) + requantize(au[i], mu[i]))
+        let (mur, muz, mwn, mun) = (&param(0), &param(1), &param(2), &param(3));
+        let (br, bz, bnx, bnh) = (&param(4), &param(5), &param(6), &param(7));
+        let gate = |b: &Lanes, aw: &Lanes, au: &Lanes, mu: &Lanes| {
+            each(|i| b[i] + requantize(joined(aw[i], au[i], layer.w_shift), mu[i]))
         };
         let [aw_r, aw_z, aw_n] = &aw;
         let [au_r, au_z, au_n] = &au;
-        let r = activate(gate(br, aw_r, mwr, au_r, mur), sigmoid);
-        let z = activate(gate(bz, aw_z, mwz, au_z, muz), sigmoid);
+        let r = activate(gate(br, aw_r, au_r, mur), sigmoid);
+        let z = activate(gate(bz, aw_z, au_z, muz), sigmoid);
         let nx = each(|i| bnx[i] + requantize(aw_n[i], mwn[i]));
         let nh = each(|i| sat16(bnh[i] + requantize(au_n[i], mun[i])) as i32);
         let v = each(|i| nx[i] + reset_product(r[i], nh[i] as i16, layer.nh_shift));

@@ -33,20 +33,26 @@ struct Context {
     input: usize,
     h: *const i16,
     units: usize,
-    /// `[part][gate][unit]`.
-    sums: MaybeUninit<[[[i32; LANES]; GATES]; 2]>,
+    /// Reset, update, the candidate's input part and its recurrent part; by unit.
+    sums: MaybeUninit<[[i32; LANES]; GATES + 1]>,
     h_of_block: *const i16,
     out: *mut i16,
     half: i32,
     shift: i32,
     end: *const i16,
+    w_shift: u32,
+    /// Bytes from the second pair's weights of W to the first one's of U, from the second one's of U
+    /// back to the second one's of W, from the first one's of U to the second one's.
+    jumps: [isize; 3],
 }
 
 const _: () = assert!(
     offset_of!(Context, sums) == 16
-        && offset_of!(Context, h_of_block) == 112
-        && offset_of!(Context, half) == 120
-        && offset_of!(Context, end) == 128,
+        && offset_of!(Context, h_of_block) == 80
+        && offset_of!(Context, half) == 88
+        && offset_of!(Context, end) == 96
+        && offset_of!(Context, w_shift) == 100
+        && offset_of!(Context, jumps) == 104,
     "the assembly has these offsets"
 );
 
@@ -74,6 +80,8 @@ impl Kernel for Mve {
             }
             return;
         }
+        let pair = |n| (Layout::Vector.gru_part_len(n) / 2) as isize;
+        let (w, u) = (pair(input), pair(units));
         let context = Context {
             x: x.as_ptr(),
             input,
@@ -85,6 +93,8 @@ impl Kernel for Mve {
             half: 32768,
             shift: (layer.nh_shift & 7) as i32 - 16,
             end: out.as_ptr().wrapping_add(blocks * LANES),
+            w_shift: (layer.w_shift & 7) as u32,
+            jumps: [w, -(w + u), u],
         };
         #[allow(unsafe_code, reason = "vector instructions")]
         // SAFETY: as checked above, `blocks` blocks are there, at a multiple of four, and four
@@ -153,46 +163,69 @@ impl Kernel for Mve {
     }
 }
 
-/// The sums of three rows of two units, from the columns `[r9, $from]` on, to `[r9, $to]` on.
-///
-/// R1 runs through the weights: six times eight of them belong to eight activations.
+/// Six rows over the columns of one part; R1 runs through the weights: six times eight of them belong
+/// to eight activations at R3, of which there are R5.
+macro_rules! sum_loop {
+    () => {
+        "dlstp.16 lr, r5
+        2:
+        vldrh.u16 q0, [r3], #16
+        vldrb.s16 q1, [r1, #8]
+        vmladava.s16 r2, q0, q1
+        vldrb.s16 q2, [r1, #16]
+        vmladava.s16 r4, q0, q2
+        vldrb.s16 q1, [r1, #24]
+        vmladava.s16 r8, q0, q1
+        vldrb.s16 q2, [r1, #32]
+        vmladava.s16 r10, q0, q2
+        vldrb.s16 q1, [r1, #40]
+        vmladava.s16 r12, q0, q1
+        vldrb.s16 q2, [r1], #48
+        vmladava.s16 r0, q0, q2
+        letp lr, 2b
+        "
+    };
+}
+
+/// The sums of three rows of two units over both parts: those of the gates go on over the state, shifted.
 macro_rules! sum_pair {
-    ($from:literal, $to_r:literal, $to_z:literal, $to_n:literal) => {
+    ($jump:literal, $r:literal, $z:literal, $nx:literal, $nh:literal) => {
         concat!(
-            "ldrd r3, r5, [r9, #",
-            $from,
-            "]\n",
-            "movs r0, #0\n",
-            "movs r2, #0\n",
-            "movs r4, #0\n",
-            "mov r8, r0\n",
-            "mov r10, r0\n",
-            "mov r12, r0\n",
-            "dlstp.16 lr, r5\n",
-            "2:\n",
-            "vldrh.u16 q0, [r3], #16\n",
-            "vldrb.s16 q1, [r1, #8]\n",
-            "vmladava.s16 r2, q0, q1\n",
-            "vldrb.s16 q2, [r1, #16]\n",
-            "vmladava.s16 r4, q0, q2\n",
-            "vldrb.s16 q1, [r1, #24]\n",
-            "vmladava.s16 r8, q0, q1\n",
-            "vldrb.s16 q2, [r1, #32]\n",
-            "vmladava.s16 r10, q0, q2\n",
-            "vldrb.s16 q1, [r1, #40]\n",
-            "vmladava.s16 r12, q0, q1\n",
-            "vldrb.s16 q2, [r1], #48\n",
-            "vmladava.s16 r0, q0, q2\n",
-            "letp lr, 2b\n",
+            "ldrd r3, r5, [r9]
+            movs r0, #0
+            movs r2, #0
+            movs r4, #0
+            mov r8, r0
+            mov r10, r0
+            mov r12, r0
+            ",
+            sum_loop!(),
+            "ldr r3, [r9, #100]
+            ldr r5, [r9, #",
+            $jump,
+            "]
+            strd r4, r12, [r9, #",
+            $nx,
+            "]
+            lsls r0, r3
+            lsls r2, r3
+            lsl r8, r8, r3
+            lsl r10, r10, r3
+            add r1, r5
+            ldrd r3, r5, [r9, #8]
+            movs r4, #0
+            mov r12, r4
+            ",
+            sum_loop!(),
             "strd r0, r8, [r9, #",
-            $to_r,
-            "]\n",
-            "strd r2, r10, [r9, #",
-            $to_z,
-            "]\n",
-            "strd r4, r12, [r9, #",
-            $to_n,
-            "]",
+            $r,
+            "]
+            strd r2, r10, [r9, #",
+            $z,
+            "]
+            strd r4, r12, [r9, #",
+            $nh,
+            "]"
         )
     };
 }
@@ -219,44 +252,35 @@ unsafe fn layer_blocks(blocks: *const u8, context: Context) {
     unsafe {
         asm!(
             "push {{r6, r7}}",
-            "ldrd r6, r7, [r9, #112]",
+            "ldrd r6, r7, [r9, #80]",
             "vldrw.u32 q7, [r3]",
             "3:",
-            sum_pair!("0", "16", "32", "48"),
-            sum_pair!("0", "24", "40", "56"),
-            sum_pair!("8", "64", "80", "96"),
-            sum_pair!("8", "72", "88", "104"),
-            "ldrd r0, r2, [r9, #120]",
+            sum_pair!("104", "16", "32", "48", "64"),
+            "ldr r5, [r9, #108]",
+            "add r1, r5",
+            sum_pair!("112", "24", "40", "56", "72"),
+            "ldrd r0, r2, [r9, #88]",
             "vadd.i32 q6, q7, r1",
-            "vldrw.u32 q2, [r9, #16]", // W_r·x
-            "vldrw.u32 q0, [q6]", // mw_r, mw_z
-            "vldrw.u32 q1, [q6, #4]", // mw_n, mu_r
-            "vshllb.u16 q3, q0, #16",
-            "vldrw.u32 q4, [r9, #64]", // U_r·h
-            "vshllt.u16 q5, q1, #16",
-            "vmulh.s32 q2, q2, q3",
-            "vldrw.u32 q3, [r9, #32]", // W_z·x
-            "vmulh.s32 q4, q4, q5",
-            "vldrw.u32 q5, [q6, #12]", // b_r, b_z
-            "vadd.i32 q2, q2, q4",
+            "vldrw.u32 q2, [r9, #16]", // reset
+            "vldrw.u32 q0, [q6]", // mu_r, mu_z
+            "vldrw.u32 q3, [r9, #32]", // update
+            "vshllb.u16 q1, q0, #16",
+            "vldrw.u32 q5, [q6, #8]", // b_r, b_z
+            "vmulh.s32 q2, q2, q1",
             "vshllt.u16 q0, q0, #16",
             "vmovlb.s16 q4, q5",
             "vmulh.s32 q3, q3, q0",
-            "vldrw.u32 q0, [q6, #8]", // mu_z, mu_n
-            "vmovlt.s16 q5, q5",
+            "vldrw.u32 q0, [q6, #4]", // mw_n, mu_n
             "vadd.i32 q2, q2, q4",
-            "vldrw.u32 q4, [r9, #80]", // U_z·h
-            "vadd.i32 q3, q3, q5",
-            "vshllb.u16 q5, q0, #16",
-            "vqshl.s32 q2, q2, #16", // v_r
-            "vmulh.s32 q4, q4, q5",
-            "vldrw.u32 q5, [r9, #96]", // U_n·h
-            "vadd.i32 q3, q3, q4",
+            "vmovlt.s16 q5, q5",
             "vldrw.u32 q4, [r9, #48]", // W_n·x
-            "vshllb.u16 q1, q1, #16",
+            "vqshl.s32 q2, q2, #16", // v_r
+            "vadd.i32 q3, q3, q5",
+            "vshllb.u16 q1, q0, #16",
+            "vldrw.u32 q5, [r9, #64]", // U_n·h
             "vqshl.s32 q3, q3, #16", // v_z
             "vmulh.s32 q1, q4, q1",
-            "vldrw.u32 q4, [q6, #16]", // b_nx, b_nh
+            "vldrw.u32 q4, [q6, #12]", // b_nx, b_nh
             "vshllt.u16 q0, q0, #16",
             "vmovlb.s16 q6, q4",
             "vmulh.s32 q0, q5, q0",
@@ -302,8 +326,8 @@ unsafe fn layer_blocks(blocks: *const u8, context: Context) {
             "vadd.i32 q0, q0, q2",
             "vrshr.s32 q0, q0, #16", // h' = n + z·(h − n)
             "vstrh.32 q0, [r7], #8",
-            "ldr r4, [r9, #128]",
-            "adds r1, #80",
+            "ldr r4, [r9, #96]",
+            "adds r1, #64",
             "cmp r7, r4",
             "bne 3b",
             "pop {{r6, r7}}",

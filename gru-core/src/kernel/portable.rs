@@ -3,8 +3,8 @@
 //! One time step of the main variant, row by row (`docs/quantization.md` has the formats):
 //!
 //! ```text
-//! v_r = sat16(b_r  + req(W_r·x, mw_r) + req(U_r·h, mu_r))      r = σ(v_r)
-//! v_z = sat16(b_z  + req(W_z·x, mw_z) + req(U_z·h, mu_z))      z = σ(v_z)
+//! v_r = sat16(b_r  + req(W_r·x · 2^w_shift + U_r·h, mu_r))     r = σ(v_r)
+//! v_z = sat16(b_z  + req(W_z·x · 2^w_shift + U_z·h, mu_z))     z = σ(v_z)
 //! nx  =       b_nx + req(W_n·x, mw_n)
 //! nh  = sat16(b_nh + req(U_n·h, mu_n))                         reset after the product
 //! n   = tanh(sat16(nx + r·nh))
@@ -13,9 +13,7 @@
 
 use super::{Kernel, known};
 use crate::activation::{Activation, sigmoid, tanh};
-use crate::layout::{
-    CANDIDATE, GATES, HEAD, Layout, MAX_GROUP, RESET, ROW_PARAMS, UNIT_PARAMS, UPDATE,
-};
+use crate::layout::{GATES, HEAD, Layout, MAX_GROUP, RESET, ROW_PARAMS, UNIT_PARAMS, UPDATE};
 use crate::model::{DenseLayer, GruLayer};
 use crate::quant::{requantize, requantize_dense, sat16};
 
@@ -43,16 +41,16 @@ pub(crate) type Accumulators = [[i32; MAX_GROUP]; GATES];
 /// A unit's multipliers and biases.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct UnitParams {
-    /// Multipliers of the input part, by gate.
-    pub(crate) mw: [u16; GATES],
-    /// Multipliers of the recurrent part, by gate.
+    /// Multipliers by gate: of both parts of reset and update, of the candidate's recurrent part.
     pub(crate) mu: [u16; GATES],
+    /// Multiplier of the candidate's input part.
+    pub(crate) mw: u16,
     /// Biases: reset, update, candidate's input part, candidate's recurrent part.
     pub(crate) b: [i16; 4],
 }
 
 impl UnitParams {
-    /// Reads the 20 bytes of a unit; bytes that are missing read as zero.
+    /// Reads the 16 bytes of a unit; bytes that are missing read as zero.
     #[inline]
     pub(crate) fn read(bytes: &[u8]) -> Self {
         let mut halves = bytes.chunks_exact(2).map(|b| match b {
@@ -60,9 +58,10 @@ impl UnitParams {
             _ => 0,
         });
         let mut next = || halves.next().unwrap_or(0);
+        let (mu_r, mu_z, mw, mu_n) = (next(), next(), next(), next());
         Self {
-            mw: [next(), next(), next()],
-            mu: [next(), next(), next()],
+            mu: [mu_r, mu_z, mu_n],
+            mw,
             b: [next() as i16, next() as i16, next() as i16, next() as i16],
         }
     }
@@ -314,17 +313,25 @@ pub(crate) fn mix(z: i32, h: i16, n: i16) -> i16 {
     (sum >> 16) as i16
 }
 
+/// The accumulator of a gate: its input part counts `2^w_shift` times as much as its recurrent part.
+/// The loader has proved that the sum fits.
+#[inline]
+pub(crate) fn joined(aw: i32, au: i32, w_shift: u8) -> i32 {
+    (aw << (w_shift & 7)).wrapping_add(au)
+}
+
 /// The gates of one unit in the main variant.
 #[inline]
-pub(crate) fn main_unit(p: &UnitParams, aw: [i32; 3], au: [i32; 3], h: i16, nh_shift: u8) -> i16 {
-    let ([mw_r, mw_z, mw_n], [mu_r, mu_z, mu_n]) = (p.mw, p.mu);
+fn main_unit(layer: &GruLayer<'_>, p: &UnitParams, aw: [i32; 3], au: [i32; 3], h: i16) -> i16 {
+    let [mu_r, mu_z, mu_n] = p.mu;
     let ([aw_r, aw_z, aw_n], [au_r, au_z, au_n]) = (aw, au);
     let [b_r, b_z, b_nx, b_nh] = p.b.map(i32::from);
-    let r = sigmoid(sat16(b_r + requantize(aw_r, mw_r) + requantize(au_r, mu_r)));
-    let z = sigmoid(sat16(b_z + requantize(aw_z, mw_z) + requantize(au_z, mu_z)));
-    let nx = b_nx + requantize(aw_n, mw_n);
+    let shift = layer.w_shift;
+    let r = sigmoid(sat16(b_r + requantize(joined(aw_r, au_r, shift), mu_r)));
+    let z = sigmoid(sat16(b_z + requantize(joined(aw_z, au_z, shift), mu_z)));
+    let nx = b_nx + requantize(aw_n, p.mw);
     let nh = sat16(b_nh + requantize(au_n, mu_n));
-    let n = tanh(sat16(nx + reset_product(r, nh, nh_shift)));
+    let n = tanh(sat16(nx + reset_product(r, nh, layer.nh_shift)));
     mix(z, h, n)
 }
 
@@ -343,7 +350,7 @@ fn gru_main(layer: &GruLayer<'_>, x: &[i16], h: &[i16], out: &mut [i16]) {
         let params = params.chunks_exact(UNIT_PARAMS).map(UnitParams::read);
         let units = h.iter().zip(out.iter_mut()).skip(first);
         for (g, (p, (&h, out))) in params.zip(units).enumerate() {
-            *out = main_unit(&p, of_unit(&aw, g), of_unit(&au, g), h, layer.nh_shift);
+            *out = main_unit(layer, &p, of_unit(&aw, g), of_unit(&au, g), h);
         }
     });
 }
@@ -389,17 +396,13 @@ impl Variant<'_, '_> {
 
     /// A gate: its pre-activation through the recurrent activation, full scale 65536.
     fn gate(&mut self, p: &UnitParams, gate: usize, aw: [i32; GATES], au: [i32; GATES]) -> i64 {
-        let v = part(p.mw, gate, aw) + part(p.mu, gate, au) + bias(p, gate);
-        let v = self.pre(v);
         let layer = self.layer;
+        let joined = match (aw.get(gate), au.get(gate), p.mu.get(gate)) {
+            (Some(&aw), Some(&au), Some(&m)) => requantize(joined(aw, au, layer.w_shift), m),
+            _ => 0,
+        };
+        let v = self.pre(joined as i64 + bias(p, gate));
         layer.recurrent_activation.gate(v, layer.recurrent_exponent) as i64
-    }
-}
-
-fn part(multipliers: [u16; GATES], gate: usize, acc: [i32; GATES]) -> i64 {
-    match (acc.get(gate), multipliers.get(gate)) {
-        (Some(&acc), Some(&m)) => requantize(acc, m) as i64,
-        _ => 0,
     }
 }
 
@@ -451,8 +454,9 @@ pub(crate) fn gru_any(
         for (g, (p, (&h, out))) in params.zip(units).enumerate() {
             let (aw, au, au_n) = (of_unit(&aw, g), of_unit(&au, g), of_unit(&au_n, g));
             let z = v.gate(&p, UPDATE, aw, au);
-            let nx = bias(&p, 2) + part(p.mw, CANDIDATE, aw);
-            let nh = part(p.mu, CANDIDATE, au_n);
+            let ([_, _, mu_n], [_, _, aw_n], [_, _, au_n]) = (p.mu, aw, au_n);
+            let nx = bias(&p, 2) + requantize(aw_n, p.mw) as i64;
+            let nh = requantize(au_n, mu_n) as i64;
             let n = if layer.reset_after {
                 let r = v.gate(&p, RESET, aw, au);
                 let nh = v.narrow(nh + bias(&p, 3)) as i64;

@@ -74,6 +74,7 @@ mod shim {
             shift: u32,
             table: *const u32,
             params: usize,
+            w_shift: u32,
         );
         /// Reads `count` quads of rows of `2 · pairs` words, as many parameters, and `align4` of
         /// the columns of `x`; writes `4 · count` values to `out`. All pointers are multiples of
@@ -184,6 +185,7 @@ impl Kernel for Quad {
                 16 - layer.nh_shift as u32,
                 TANH_TABLE.as_ptr(),
                 LAYOUT.gru_weights_len(input, units),
+                layer.w_shift as u32,
             )
         }
     }

@@ -58,42 +58,8 @@
 
 	.section .text.gru_quad, "ax", %progbits
 
-	@ Sums of eight rows. r0 weights, r1 x, r2 -> i0 i1 i2, r3 end of x, r4 entry into the loop.
-	@ Returns r0 after the weights; the first word's sums in r6 r8 r9 r10, the second's in
-	@ r7 r11 r12 lr. Clobbers r1-r5. [sp] of the caller holds the end of x.
-	.p2align 2
-	.thumb_func
-.Lmac8:
-	push	{lr}
-	str	r3, [sp, #4]
-	ldm	r2!, {r5, r6, r7}
-	mov	r8, r6
-	mov	r9, r7
-	mov	r11, r6
-	mov	r12, r7
-	movs	r6, #0
-	mov	r10, r6
-	mov	lr, r6
-	mov	r6, r5
-	mov	r7, r5
-	bx	r4
-	.thumb_func
-.Lloop8:
-	PAIR8
-	PAIR8
-	PAIR8
-	PAIR8
-	PAIR8
-	PAIR8
-	PAIR8
-	PAIR8
-	ldr	r2, [sp, #4]
-	cmp	r1, r2
-	beq	1f
-	b	.Lloop8
-1:	pop	{pc}
-
-	@ Sums of four rows: as above; sums in r7 r8 r9 r10, clobbers r1-r6 and r12.
+	@ Sums of four rows. r0 weights, r1 x, r2 -> i0 i1 i2, r3 end of x, r4 entry into the loop.
+	@ Returns r0 after the weights; the sums in r7 r8 r9 r10. Clobbers r1-r6 and r12.
 	.p2align 2
 	.thumb_func
 .Lmac4:
@@ -202,24 +168,24 @@
 
 @ ---- GRU layer -------------------------------------------------------------------------
 
-	.equ	F_CUR, 0	@ end of x of the running .Lmac8
-	.equ	F_BLOCK, 4	@ the first four arguments
-	.equ	F_X, 8
-	.equ	F_H, 12
-	.equ	F_OUT, 16
-	.equ	F_X8, 20	@ entries into the loops
-	.equ	F_H8, 24
-	.equ	F_X4, 28
-	.equ	F_H4, 32
-	.equ	F_U, 36
-	.equ	F_HP, 40	@ h of the block's units
-	.equ	F_IX, 44	@ i0 i1 i2 of x
-	.equ	F_IH, 56	@ i0 i1 i2 of h
-	.equ	F_VR, 68	@ b + req(W x), four units each
-	.equ	F_VZ, 84
-	.equ	F_NX, 100
-	.equ	F_NH, 116
-	.equ	FRAME, 132
+	.equ	F_BLOCK, 0	@ the first four arguments
+	.equ	F_X, 4
+	.equ	F_H, 8
+	.equ	F_OUT, 12
+	.equ	F_PARAM, 16	@ the block's parameters
+	.equ	F_CUR, 20	@ end of the x that the loop runs over
+	.equ	F_X8, 24	@ entries into the loops
+	.equ	F_H8, 28
+	.equ	F_X4, 32
+	.equ	F_H4, 36
+	.equ	F_SKIP, 40	@ bytes of the candidate's weights for x
+	.equ	F_HP, 44	@ h of the block's units
+	.equ	F_IX, 48	@ i0 i1 i2 of x
+	.equ	F_IH, 60	@ of h
+	.equ	F_IJ, 72	@ of x, and 2^-w_shift of those of h
+	.equ	F_NX, 84	@ four units each
+	.equ	F_NH, 100
+	.equ	FRAME, 116
 	.equ	ARGS, FRAME + 36	@ the other arguments, behind the saved registers
 	.equ	F_XEND, ARGS	@ comes as pairs of columns of x
 	.equ	F_HEND, ARGS + 4	@ comes as pairs of columns of h
@@ -227,19 +193,18 @@
 	.equ	F_SHIFT, ARGS + 12
 	.equ	F_TABLE, ARGS + 16
 	.equ	F_PARAMS, ARGS + 20	@ from the start of a block
+	.equ	F_WSHIFT, ARGS + 24
 
-	.equ	MW_R, 0
-	.equ	MW_Z, 2
+	.equ	MU_R, 0
+	.equ	MU_Z, 2
 	.equ	MW_N, 4
-	.equ	MU_R, 6
-	.equ	MU_Z, 8
-	.equ	MU_N, 10
-	.equ	B_R, 12
-	.equ	B_Z, 14
-	.equ	B_NX, 16
-	.equ	B_NH, 18
+	.equ	MU_N, 6
+	.equ	B_R, 8
+	.equ	B_Z, 10
+	.equ	B_NX, 12
+	.equ	B_NH, 14
 
-	@ One row: acc to b + 32768 + req(acc). r1 parameters of the unit, r5 = 32768.
+	@ One row: acc to b + 32768 + req(acc). r1 parameters, r5 = 32768.
 	.macro	ROW acc, t, m, mul, bias
 	ldrh	\m, [r1, #\mul]
 	REQ	\acc, \t, \m
@@ -248,36 +213,27 @@
 	adds	\acc, \acc, \m
 	.endm
 
-	@ Four rows, units D to A, with sums \a \b \c \d: r1 = parameters of unit D, at the end of
-	@ unit A; results at \slot.
+	@ Four rows, units D to A, with sums r7 r8 r9 r10: r1 = parameters; results at \slot.
 	@ Clobbers r2, r3, r4, r6.
-	.macro	ROWS a, b, c, d, mul, bias, slot, finish
-	mov	r2, \d
-	lsls	r4, r2, #8
-	.ifc	\a, r6
-	mov	\d, \a		@ out of the way
-	.endif
-	mov	r6, r2
-	ROW	r6, r3, r2, \mul, \bias
+	.macro	ROWS mul, bias, slot, finish
+	mov	r6, r10
+	lsls	r4, r6, #8
+	ROW	r6, r3, r2, \mul + 48, \bias + 48
 	\finish	r6, r2
 	str	r6, [sp, #\slot + 12]
-	subs	r1, #60
-	mov	r2, \c
+	mov	r2, r9
 	subs	r6, r2, r4
 	lsls	r4, r2, #8
-	ROW	r6, r3, r2, \mul + 40, \bias + 40
+	ROW	r6, r3, r2, \mul + 32, \bias + 32
 	\finish	r6, r2
 	str	r6, [sp, #\slot + 8]
-	mov	r2, \b
+	mov	r2, r8
 	subs	r6, r2, r4
 	lsls	r4, r2, #8
-	ROW	r6, r3, r2, \mul + 20, \bias + 20
+	ROW	r6, r3, r2, \mul + 16, \bias + 16
 	\finish	r6, r2
 	str	r6, [sp, #\slot + 4]
-	.ifc	\a, r6
-	mov	r6, \d
-	.endif
-	subs	r6, \a, r4
+	subs	r6, r7, r4
 	ROW	r6, r3, r2, \mul, \bias
 	\finish	r6, r2
 	str	r6, [sp, #\slot]
@@ -293,12 +249,20 @@
 	subs	\u, \u, r5
 	.endm
 
-	@ The gates of unit \u: sums of r in r6, of z in r7; r0 + \at = parameters, r1 = table,
-	@ \max = 65535, \mask = 2044 or nothing, r5 = 32768. Clobbers r2, r3, r6, r7.
-	.macro	UNIT u, at, max, mask
-	ldrh	r2, [r0, #MU_R + \at]
+	@ A high register shifted to the left by \by.
+	.macro	SHIFT high, t, by
+	mov	\t, \high
+	lsls	\t, \by
+	mov	\high, \t
+	.endm
+
+	@ The gates of unit \u: sums of r in r6, of z in r7; r0 = parameters, r1 = table, \max = 65535,
+	@ \mask = 2044 or nothing, r5 = 32768. Clobbers r2, r3, r6, r7.
+	.macro	UNIT u, max, mask
+	ldrh	r2, [r0, #MU_R + 16 * \u]
 	REQ	r6, r3, r2
-	ldr	r2, [sp, #F_VR + 4 * \u]
+	ldrh	r2, [r0, #B_R + 16 * \u]
+	eors	r2, r5
 	adds	r6, r6, r2
 	CLAMP	r6, r2, \max
 	TANH	r6, r2, r3, \mask
@@ -311,9 +275,10 @@
 	adds	r6, r6, r2
 	CLAMP	r6, r2, \max
 	TANH	r6, r2, r3, \mask		@ n
-	ldrh	r2, [r0, #MU_Z + \at]
+	ldrh	r2, [r0, #MU_Z + 16 * \u]
 	REQ	r7, r3, r2
-	ldr	r2, [sp, #F_VZ + 4 * \u]
+	ldrh	r2, [r0, #B_Z + 16 * \u]
+	eors	r2, r5
 	adds	r7, r7, r2
 	CLAMP	r7, r2, \max
 	TANH	r7, r2, r3, \mask
@@ -343,10 +308,8 @@ gru_quad_gru:
 	mov	r7, r11
 	push	{r4-r7}
 	sub	sp, #FRAME
-	str	r0, [sp, #F_BLOCK]
-	str	r1, [sp, #F_X]
-	str	r2, [sp, #F_H]
-	str	r3, [sp, #F_OUT]
+	mov	r4, sp
+	stm	r4!, {r0-r3}
 	@ Entries into the loops; the arguments hold the numbers of pairs.
 	ldr	r0, [sp, #F_XEND]
 	ldr	r1, [sp, #F_HEND]
@@ -361,8 +324,10 @@ gru_quad_gru:
 	@ Ends of x and h; the sums over both run to whole double words, padded with zeros.
 	ldr	r6, [sp, #F_X]
 	lsls	r7, r0, #2
-	adds	r7, r7, r6
-	str	r7, [sp, #F_XEND]
+	adds	r2, r7, r6
+	str	r2, [sp, #F_XEND]
+	lsls	r7, r7, #1
+	str	r7, [sp, #F_SKIP]
 	adds	r0, #1
 	lsrs	r0, r0, #1
 	lsls	r0, r0, #3
@@ -381,42 +346,43 @@ gru_quad_gru:
 	bl	.Linit
 	ldr	r0, [sp, #F_H]
 	adds	r1, r0, r7
-	bl	.Linit			@ r2 is at F_IH
+	bl	.Linit			@ r2 is at F_IH, then at F_IJ
+	@ The gates' sums go on over h, so they start with both corrections: multiples of 128.
+	ldr	r6, [sp, #F_WSHIFT]
+	asrs	r3, r6
+	asrs	r4, r6
+	asrs	r5, r6
+	ldr	r6, [sp, #F_IX]
+	adds	r3, r3, r6
+	ldr	r6, [sp, #F_IX + 4]
+	adds	r4, r4, r6
+	ldr	r6, [sp, #F_IX + 8]
+	adds	r5, r5, r6
+	stm	r2!, {r3-r5}
 	ldr	r0, [sp, #F_BLOCK]
 	b	.Lblock
 	.p2align 2
 	.ltorg
 
 .Lblock:
-	@ W x, reset and update.
-	ldr	r1, [sp, #F_X]
-	add	r2, sp, #F_IX
-	ldr	r3, [sp, #F_XEND]
-	ldr	r4, [sp, #F_X8]
-	bl	.Lmac8
-	ldr	r1, [sp, #F_BLOCK]
-	ldr	r2, [sp, #F_PARAMS]
-	adds	r1, r1, r2
-	str	r1, [sp, #F_BLOCK]	@ parameters from here on
-	adds	r1, #60
-	movs	r5, #128
-	lsls	r5, r5, #8
-	ROWS	r6, r8, r9, r10, MW_R, B_R, F_VR, KEEP
-	adds	r1, #60
-	ROWS	r7, r11, r12, lr, MW_Z, B_Z, F_VZ, KEEP
-	@ W x, candidate.
+	str	r0, [sp, #F_BLOCK]
+	ldr	r1, [sp, #F_PARAMS]
+	adds	r1, r1, r0
+	str	r1, [sp, #F_PARAM]
+	@ W x, candidate: behind the two words a column of the others.
+	ldr	r1, [sp, #F_SKIP]
+	lsls	r1, r1, #1
+	adds	r0, r0, r1
 	ldr	r1, [sp, #F_X]
 	add	r2, sp, #F_IX
 	ldr	r3, [sp, #F_XEND]
 	ldr	r4, [sp, #F_X4]
 	bl	.Lmac4
-	str	r0, [sp, #F_U]
-	ldr	r1, [sp, #F_BLOCK]
-	adds	r1, #60
+	ldr	r1, [sp, #F_PARAM]
 	movs	r5, #128
 	lsls	r5, r5, #8
-	ROWS	r7, r8, r9, r10, MW_N, B_NX, F_NX, KEEP
-	@ U h, candidate: behind the two words a column of the others.
+	ROWS	MW_N, B_NX, F_NX, KEEP
+	@ U h, candidate.
 	ldr	r1, [sp, #F_H]
 	add	r2, sp, #F_IH
 	ldr	r3, [sp, #F_HEND]
@@ -425,22 +391,67 @@ gru_quad_gru:
 	adds	r0, r0, r4
 	ldr	r4, [sp, #F_H4]
 	bl	.Lmac4
-	ldr	r1, [sp, #F_BLOCK]
-	adds	r1, #60
+	ldr	r1, [sp, #F_PARAM]
 	movs	r5, #128
 	lsls	r5, r5, #8
 	adds	r2, r5, r5
 	subs	r2, #1
 	mov	r12, r2
-	ROWS	r7, r8, r9, r10, MU_N, B_NH, F_NH, SAT
-	@ U h, reset and update.
-	ldr	r0, [sp, #F_U]
-	ldr	r1, [sp, #F_H]
-	add	r2, sp, #F_IH
-	ldr	r3, [sp, #F_HEND]
-	ldr	r4, [sp, #F_H8]
-	bl	.Lmac8
+	ROWS	MU_N, B_NH, F_NH, SAT
+	@ W x, reset and update: sums in r6 r8 r9 r10 and r7 r11 r12 lr.
 	ldr	r0, [sp, #F_BLOCK]
+	ldr	r1, [sp, #F_XEND]
+	str	r1, [sp, #F_CUR]
+	ldr	r1, [sp, #F_X]
+	add	r2, sp, #F_IJ
+	ldm	r2!, {r5, r6, r7}
+	ldr	r4, [sp, #F_X8]
+	mov	r8, r6
+	mov	r9, r7
+	mov	r11, r6
+	mov	r12, r7
+	movs	r6, #0
+	mov	r10, r6
+	mov	lr, r6
+	mov	r6, r5
+	mov	r7, r5
+	bx	r4
+	@ U h on top of them, shifted.
+2:	ldr	r2, [sp, #F_SKIP]
+	adds	r0, r0, r2
+	ldr	r2, [sp, #F_WSHIFT]
+	lsls	r6, r2
+	lsls	r7, r2
+	SHIFT	r8, r4, r2
+	SHIFT	r9, r4, r2
+	SHIFT	r10, r4, r2
+	SHIFT	r11, r4, r2
+	SHIFT	r12, r4, r2
+	SHIFT	lr, r4, r2
+	ldr	r1, [sp, #F_H]
+	str	r3, [sp, #F_CUR]
+	ldr	r4, [sp, #F_H8]
+	bx	r4
+	.p2align 2
+	.thumb_func
+.Lloop8:
+	PAIR8
+	PAIR8
+	PAIR8
+	PAIR8
+	PAIR8
+	PAIR8
+	PAIR8
+	PAIR8
+	ldr	r2, [sp, #F_CUR]
+	cmp	r1, r2
+	beq	1f
+	b	.Lloop8
+1:	ldr	r3, [sp, #F_HEND]
+	cmp	r1, r3
+	beq	1f
+	b	2b
+1:	ldr	r0, [sp, #F_PARAM]
 	ldr	r1, [sp, #F_TABLE]
 	movs	r5, #128
 	lsls	r5, r5, #8
@@ -452,7 +463,7 @@ gru_quad_gru:
 	mov	r2, r11
 	lsls	r2, r2, #8
 	subs	r7, r7, r2
-	UNIT	0, 0, r4
+	UNIT	0, r4
 	mov	r6, r8
 	mov	r2, r9
 	lsls	r2, r2, #8
@@ -465,7 +476,7 @@ gru_quad_gru:
 	movs	r4, #255
 	lsls	r4, r4, #3
 	adds	r4, #4
-	UNIT	1, 20, r8, r4
+	UNIT	1, r8, r4
 	mov	r6, r9
 	mov	r2, r10
 	lsls	r2, r2, #8
@@ -474,13 +485,11 @@ gru_quad_gru:
 	mov	r2, lr
 	lsls	r2, r2, #8
 	subs	r7, r7, r2
-	UNIT	2, 40, r8, r4
+	UNIT	2, r8, r4
 	mov	r6, r10
 	mov	r7, lr
-	adds	r0, #60
-	UNIT	3, 0, r8, r4
-	adds	r0, #20
-	str	r0, [sp, #F_BLOCK]
+	UNIT	3, r8, r4
+	adds	r0, #64
 	ldr	r1, [sp, #F_HP]
 	adds	r1, #8
 	str	r1, [sp, #F_HP]

@@ -37,12 +37,26 @@
 	.section .text.gru_quad, "ax", %progbits
 
 	@ Sums of four rows. r0 weights, r1 x, r2 -> four constants of x, r3 entry into the loop, r12
-	@ end of x. Returns r0 after the weights; the rows, apart from each other, in r4-r7. Clobbers
+	@ end of x. .Lmore goes on from the sums in r4-r7. Returns r0 after the weights; the rows, still mixed, in r4-r7. Clobbers
 	@ r1-r3, r8-r11.
 	.p2align 2
 	.thumb_func
 .Lmac:
 	ldm	r0!, {r4-r7}
+	ldm	r2, {r8-r11}
+	add	r4, r4, r8
+	add	r5, r5, r9
+	add	r6, r6, r10
+	add	r7, r7, r11
+	bx	r3
+	.p2align 2
+	.thumb_func
+.Lmore:
+	ldm	r0!, {r8-r11}
+	add	r4, r4, r8
+	add	r5, r5, r9
+	add	r6, r6, r10
+	add	r7, r7, r11
 	ldm	r2, {r8-r11}
 	add	r4, r4, r8
 	add	r5, r5, r9
@@ -57,10 +71,14 @@
 	.endr
 	cmp	r1, r12
 	bne	.Lloop
+	bx	lr
+
+	@ Takes the mixed sums apart.
+	.macro	APART
 	sub	r4, r4, r5, lsl #8
 	sub	r5, r5, r6, lsl #8
 	sub	r6, r6, r7, lsl #8
-	bx	lr
+	.endm
 
 	@ The constants of the x from r0 to r1 (a multiple of two words), stored at r2, which moves on:
 	@ what takes off the bias of 128, and the sum of the products of pairs. Clobbers r0, r3-r7.
@@ -135,12 +153,13 @@
 	.equ	F_XE, 16	@ entries into the loop
 	.equ	F_HE, 20
 	.equ	F_HP, 24	@ h of the block's units
-	.equ	F_IX, 28	@ four constants of x
-	.equ	F_IH, 44	@ and of h
-	.equ	F_R, 60		@ four units each
-	.equ	F_Z, 76
-	.equ	F_NX, 92
-	.equ	FRAME, 108
+	.equ	F_U, 28		@ the next weights of U
+	.equ	F_IX, 32	@ four constants of x
+	.equ	F_IH, 48	@ and of h
+	.equ	F_R, 64		@ four units each
+	.equ	F_Z, 80
+	.equ	F_NX, 96
+	.equ	FRAME, 116
 	.equ	ARGS, FRAME + 36	@ the other arguments, behind the saved registers
 	.equ	F_XEND, ARGS	@ comes as pairs of columns of x
 	.equ	F_HEND, ARGS + 4	@ comes as pairs of columns of h
@@ -148,46 +167,65 @@
 	.equ	F_SHIFT, ARGS + 12
 	.equ	F_TABLE, ARGS + 16
 	.equ	F_PARAMS, ARGS + 20	@ from the start of a block
+	.equ	F_WSHIFT, ARGS + 24
 
-	.equ	MW_R, 0
-	.equ	MW_Z, 2
+	.equ	MU_R, 0
+	.equ	MU_Z, 2
 	.equ	MW_N, 4
-	.equ	MU_R, 6
-	.equ	MU_Z, 8
-	.equ	MU_N, 10
-	.equ	B_R, 12
-	.equ	B_Z, 14
-	.equ	B_NX, 16
-	.equ	B_NH, 18
+	.equ	MU_N, 6
+	.equ	B_R, 8
+	.equ	B_Z, 10
+	.equ	B_NX, 12
+	.equ	B_NH, 14
 
-	@ The sums of a gate over x or h.
-	.macro	SUMS x, end, entry, init
+	@ The sums of four rows over x or h.
+	.macro	SUMS x, end, entry, init, way=.Lmac
 	ldr	r1, [sp, #\x]
 	ldr	r12, [sp, #\end]
 	ldr	r3, [sp, #\entry]
 	add	r2, sp, #\init
-	bl	.Lmac
+	bl	\way
+	.endm
+
+	@ The sums of a gate: those over h on top of the shifted ones over x. r0 = weights of W, which
+	@ run on; those of U are at F_U. Returns r1 = parameters.
+	.macro	GATE_SUMS
+	SUMS	F_X, F_XEND, F_XE, F_IX
+	ldr	r1, [sp, #F_WSHIFT]
+	mov	r12, r0
+	ldr	r0, [sp, #F_U]
+	str	r12, [sp, #F_U]
+	lsls	r4, r1
+	lsls	r5, r1
+	lsls	r6, r1
+	lsls	r7, r1
+	SUMS	F_H, F_HEND, F_HE, F_IH, .Lmore
+	ldr	r12, [sp, #F_U]
+	str	r0, [sp, #F_U]
+	mov	r0, r12
 	ldr	r1, [sp, #F_PARAM]
+	APART
 	.endm
 
 	@ b + req(acc) of units \u and \u + 1 to \slot; r1 = parameters. Clobbers r2, r3, r8, r9, r12.
 	.macro	ROWS a, b, u, mul, bias, slot
-	ldrh	r2, [r1, #\mul + 20 * \u]
-	ldrsh	r3, [r1, #\bias + 20 * \u]
-	ldrh	r8, [r1, #\mul + 20 * \u + 20]
-	ldrsh	r9, [r1, #\bias + 20 * \u + 20]
+	ldrh	r2, [r1, #\mul + 16 * \u]
+	ldrsh	r3, [r1, #\bias + 16 * \u]
+	ldrh	r8, [r1, #\mul + 16 * \u + 16]
+	ldrsh	r9, [r1, #\bias + 16 * \u + 16]
 	REQ	r3, \a, r2
 	REQ	r9, \b, r8
 	str	r3, [sp, #\slot + 4 * \u]
 	str	r9, [sp, #\slot + 4 * \u + 4]
 	.endm
 
-	@ The gates (Q16) of units \u and \u + 1 in the place of their parts at \slot; r8 = table.
-	.macro	GATES a, b, u, mul, slot
-	ldrh	r2, [r1, #\mul + 20 * \u]
-	ldr	r3, [sp, #\slot + 4 * \u]
-	ldrh	r9, [r1, #\mul + 20 * \u + 20]
-	ldr	r10, [sp, #\slot + 4 * \u + 4]
+	@ The gates (Q16) of units \u and \u + 1 to \slot; r1 = parameters, r8 = table.
+	@ Clobbers r2, r3, r9, r10, r12, lr.
+	.macro	GATES a, b, u, mul, bias, slot
+	ldrh	r2, [r1, #\mul + 16 * \u]
+	ldrsh	r3, [r1, #\bias + 16 * \u]
+	ldrh	r9, [r1, #\mul + 16 * \u + 16]
+	ldrsh	r10, [r1, #\bias + 16 * \u + 16]
 	REQ	r3, \a, r2
 	REQ	r10, \b, r9
 	TANH	r3
@@ -202,8 +240,8 @@
 
 	@ The new state of unit \u; r1 = parameters, r8 = table, r9 = shift, r10 -> h, r11 -> out.
 	.macro	UNIT a, u
-	ldrh	r2, [r1, #MU_N + 20 * \u]
-	ldrsh	r3, [r1, #B_NH + 20 * \u]
+	ldrh	r2, [r1, #MU_N + 16 * \u]
+	ldrsh	r3, [r1, #B_NH + 16 * \u]
 	ldr	lr, [sp, #F_R + 4 * \u]
 	REQ	r3, \a, r2
 	ssat	r3, #16, r3
@@ -266,24 +304,31 @@ gru_quad_gru:
 	ldr	r1, [sp, #F_PARAMS]
 	add	r1, r1, r0
 	str	r1, [sp, #F_PARAM]
+	@ The weights of U: those of W are as many gates' heads and words of x.
+	ldr	r2, [sp, #F_X]
+	ldr	r3, [sp, #F_XEND]
+	sub	r3, r3, r2
+	add	r2, r0, r3, lsl #2
+	add	r2, r2, r3, lsl #1
+	adds	r2, #48
+	str	r2, [sp, #F_U]
+	GATE_SUMS
+	ldr	r8, [sp, #F_TABLE]
+	GATES	r4, r5, 0, MU_R, B_R, F_R
+	GATES	r6, r7, 2, MU_R, B_R, F_R
+	GATE_SUMS
+	ldr	r8, [sp, #F_TABLE]
+	GATES	r4, r5, 0, MU_Z, B_Z, F_Z
+	GATES	r6, r7, 2, MU_Z, B_Z, F_Z
 	SUMS	F_X, F_XEND, F_XE, F_IX
-	ROWS	r4, r5, 0, MW_R, B_R, F_R
-	ROWS	r6, r7, 2, MW_R, B_R, F_R
-	SUMS	F_X, F_XEND, F_XE, F_IX
-	ROWS	r4, r5, 0, MW_Z, B_Z, F_Z
-	ROWS	r6, r7, 2, MW_Z, B_Z, F_Z
-	SUMS	F_X, F_XEND, F_XE, F_IX
+	ldr	r1, [sp, #F_PARAM]
+	APART
 	ROWS	r4, r5, 0, MW_N, B_NX, F_NX
 	ROWS	r6, r7, 2, MW_N, B_NX, F_NX
+	ldr	r0, [sp, #F_U]
 	SUMS	F_H, F_HEND, F_HE, F_IH
-	ldr	r8, [sp, #F_TABLE]
-	GATES	r4, r5, 0, MU_R, F_R
-	GATES	r6, r7, 2, MU_R, F_R
-	SUMS	F_H, F_HEND, F_HE, F_IH
-	ldr	r8, [sp, #F_TABLE]
-	GATES	r4, r5, 0, MU_Z, F_Z
-	GATES	r6, r7, 2, MU_Z, F_Z
-	SUMS	F_H, F_HEND, F_HE, F_IH
+	ldr	r1, [sp, #F_PARAM]
+	APART
 	ldr	r8, [sp, #F_TABLE]
 	ldr	r9, [sp, #F_SHIFT]
 	ldr	r10, [sp, #F_HP]
@@ -293,7 +338,7 @@ gru_quad_gru:
 	UNIT	r6, 2
 	UNIT	r7, 3
 	ldr	r3, [sp, #F_BLOCKS]
-	add	r0, r1, #80
+	add	r0, r1, #64
 	add	r10, r10, #8
 	add	r11, r11, #8
 	subs	r3, #1
@@ -352,6 +397,7 @@ gru_quad_dense:
 	ldr	r0, [sp, #D_W]
 .Lquad:
 	SUMS	D_X, D_XEND, D_ENTRY, D_IX
+	APART
 	ldr	r1, [sp, #D_PARAMS]
 	ldr	r3, [sp, #D_OUT]
 	DENSE_ROW r4, 0

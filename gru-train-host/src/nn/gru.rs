@@ -483,7 +483,7 @@ fn forward_tile<L: Lanes, const M: usize, const FUSED: bool, const GRID: bool>(
     let [b_n, b_r, b_z, b_m] = load4(bias);
     let (mut a_n, mut a_r, mut a_z, mut m_) = ([b_n; M], [b_r; M], [b_z; M], [b_m; M]);
     if GRID {
-        // The core rounds each product by itself; the biases, already on the grids, come last.
+        // The core rounds each sum by itself; the biases, already on the grids, come last.
         let zero = [l.splat(L::E::ZERO); M];
         (a_n, a_r, a_z, m_) = (zero, zero, zero, zero);
     }
@@ -496,11 +496,6 @@ fn forward_tile<L: Lanes, const M: usize, const FUSED: bool, const GRID: bool>(
             a_z[m] = l.fma(x, w_z, a_z[m]);
         }
     }
-    let (x_r, x_z) = (a_r, a_z);
-    if GRID {
-        let zero = [l.splat(L::E::ZERO); M];
-        (a_r, a_z) = (zero, zero);
-    }
     for (k, w) in panel_h.chunks_exact(3 * L::N).enumerate() {
         let (u_r, u_z, u_n) = (l.load(w), l.load(&w[L::N..]), l.load(&w[2 * L::N..]));
         for m in 0..M {
@@ -511,10 +506,9 @@ fn forward_tile<L: Lanes, const M: usize, const FUSED: bool, const GRID: bool>(
         }
     }
     if GRID {
-        let both = |x, u, b| l.add(l.add(floor(l, x, GATE_GRID), floor(l, u, GATE_GRID)), b);
         for m in 0..M {
-            a_r[m] = both(x_r[m], a_r[m], b_r);
-            a_z[m] = both(x_z[m], a_z[m], b_z);
+            a_r[m] = l.add(floor(l, a_r[m], GATE_GRID), b_r);
+            a_z[m] = l.add(floor(l, a_z[m], GATE_GRID), b_z);
             a_n[m] = l.add(floor(l, a_n[m], CANDIDATE_GRID), b_n);
             m_[m] = l.add(floor(l, m_[m], nh_grid), b_m);
         }

@@ -173,6 +173,7 @@ pub fn references() -> Vec<(&'static str, Vec<u8>)> {
     };
     let mut shifted = GruHeader::new(6);
     shifted.nh_shift = 2;
+    shifted.w_shift = 3;
     let quad = Header {
         name: "quads",
         limits: true,

@@ -228,16 +228,16 @@ impl Gru {
         };
         // v = acc · m / 65536 in units of FS / 32768, acc in units of the input.
         let w = scaled(&quant.w, quant.input, |row| {
-            f64::from(quant.mw[row]) * of(row, candidate) * LSB / 65536.0 / unit
+            f64::from(quant.input_multiplier(row)) * of(row, candidate) * LSB / 65536.0 / unit
         });
         let u = scaled(&quant.u, units, |row| {
             f64::from(quant.mu[row]) * of(row, recurrent) * LSB / 65536.0 / (full_scale * LSB)
         });
         let b = (quant.b.iter().enumerate()).map(|(i, b)| {
-            // What the quantizer has added for the floors is taken off again: two for the gates and for the
-            // candidate's sum, one for its recurrent part.
+            // What the quantizer has added for the floors is taken off again: two for the candidate's sum, one for
+            // the gates and for its recurrent part.
             let (fs, floors) = match i / units.max(1) {
-                0 | 1 => (gate, 1.0),
+                0 | 1 => (gate, 0.5),
                 2 => (candidate, 1.0),
                 _ => (recurrent, 0.5),
             };

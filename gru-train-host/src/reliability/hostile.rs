@@ -446,7 +446,7 @@ fn change_field(fields: &mut Header<'_>, random: &mut SplitMix) {
                 return;
             };
             match layer {
-                LayerHeader::Gru(gru) => match random.below(11) {
+                LayerHeader::Gru(gru) => match random.below(12) {
                     0 | 1 => gru.units = interesting_u16(random),
                     2 => gru.activation = activations[random.below(7)],
                     3 => gru.recurrent_activation = activations[random.below(7)],
@@ -456,6 +456,7 @@ fn change_field(fields: &mut Header<'_>, random: &mut SplitMix) {
                     7 => gru.reset_after = !gru.reset_after,
                     8 => gru.go_backwards = !gru.go_backwards,
                     9 => gru.initial_state = !gru.initial_state,
+                    10 => gru.w_shift = random.below(9) as u8,
                     _ => gru.clip = [0, 1, 100, 32766, 32767, 32768, 65535][random.below(7)],
                 },
                 LayerHeader::Dense(dense) => match random.below(3) {

@@ -51,8 +51,8 @@ pub fn reference_model() -> QuantModel {
     let mut model = random::model(7, 6, &[16], 4);
     for layer in &mut model.layers {
         if let QuantLayer::Gru(gru) = layer {
-            for multiplier in &mut gru.mu {
-                *multiplier = (*multiplier / 3).max(1);
+            for weight in &mut gru.u {
+                *weight /= 3;
             }
         }
     }
@@ -136,8 +136,8 @@ fn extreme(columns: usize, negative: bool, sum: u32, rng: &mut SplitMix) -> Quan
         input: columns,
         w,
         u: vec![0; 3],
-        mw: vec![1; 3],
         mu: vec![1; 3],
+        mw: vec![1],
         // The update gate at sigmoid(-12): the state takes the candidate whole.
         b: vec![0, i16::MIN, 0, 0],
         initial_state: Vec::new(),
@@ -482,13 +482,13 @@ impl FloatGru {
             2 => 6.0,
             _ => 12.0,
         };
-        let scale = |weights: &[i8], m: &[u16], columns: usize, recurrent: bool| {
+        let scale = |weights: &[i8], m: &dyn Fn(usize) -> f64, columns: usize, recurrent: bool| {
             weights
                 .iter()
                 .enumerate()
                 .map(|(i, &w)| {
                     let row = i / columns;
-                    f64::from(w) * f64::from(m[row]) * full(row, recurrent) / 65536.0
+                    f64::from(w) * m(row) * full(row, recurrent) / 65536.0
                 })
                 .collect()
         };
@@ -498,14 +498,18 @@ impl FloatGru {
             } else {
                 (i - units, true)
             };
-            // Each floor takes half a unit on average; gates have two, the candidate's parts one.
-            let floors = if row / units == 2 { 0.5 } else { 1.0 };
-            (f64::from(b) - floors) * full(row, recurrent) / 32768.0
+            // The floor takes half a unit on average.
+            (f64::from(b) - 0.5) * full(row, recurrent) / 32768.0
         });
         Self {
             input: layer.input,
-            w: scale(&layer.w, &layer.mw, layer.input, false),
-            u: scale(&layer.u, &layer.mu, units, true),
+            w: scale(
+                &layer.w,
+                &|row| f64::from(layer.input_multiplier(row)),
+                layer.input,
+                false,
+            ),
+            u: scale(&layer.u, &|row| f64::from(layer.mu[row]), units, true),
             b: b.collect(),
             h: layer
                 .initial_state
@@ -658,8 +662,8 @@ pub fn slow_unit(shift: u32) -> Option<f64> {
         input: 1,
         w: vec![0, 0, 127],
         u: vec![0; 3],
-        mw: vec![1, 1, 200],
         mu: vec![1; 3],
+        mw: vec![200],
         b: vec![0, (a / 12.0 * 32768.0).round() as i16, 0, 0],
         initial_state: Vec::new(),
     };
