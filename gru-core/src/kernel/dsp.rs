@@ -22,7 +22,7 @@
 use super::portable;
 use super::{Kernel, PORTABLE};
 use crate::activation::TANH_TABLE;
-use crate::layout::{Layout, ROW_PARAMS};
+use crate::layout::Layout;
 use crate::model::{DenseLayer, GruLayer};
 #[cfg(gru_dsp)]
 use crate::{artifact::FEATURE_PARAMS, input::FeatureParams};
@@ -89,16 +89,17 @@ struct Walk {
 }
 
 impl Walk {
-    /// The first column pair is done outside of the chain.
-    fn new(x: &[i16], columns: usize, recurrent: usize) -> Option<Self> {
-        let rest = (columns / 2).checked_sub(1)?;
-        let aligned = x.as_ptr().align_offset(4) == 0;
-        (aligned && x.len() >= columns).then_some(Self {
+    /// The first column pair, of at least one, is done outside of the chain.
+    #[inline(always)]
+    fn new(x: &[i16], columns: usize, recurrent: usize) -> Self {
+        let words = columns / 2;
+        let rest = words.wrapping_sub(1);
+        Self {
             x: x.as_ptr().cast(),
-            words: rest + 1,
+            words,
             entry: rest % CHAIN * COLUMN_CODE,
             passes: rest / CHAIN * 2 + recurrent,
-        })
+        }
     }
 }
 
@@ -119,16 +120,18 @@ struct GruFrame {
 }
 
 impl GruFrame {
-    /// Checks everything that the routine relies on: lengths and alignments.
+    /// Checks the buffers that the routine relies on, their lengths and alignments; the layer's own
+    /// numbers and bytes are sound, because the loader has made it.
     #[inline]
     fn new(layer: &GruLayer<'_>, x: &[i16], h: &[i16], out: &mut [i16]) -> Option<Self> {
         let (input, units) = (layer.input(), layer.units());
         let (columns, rows) = (Layout::Pair.columns(input), Layout::Pair.columns(units));
         let blocks = layer.blocks.as_ptr_range();
+        let addresses = x.as_ptr().addr() | h.as_ptr().addr() | out.as_ptr().addr();
         let sound = layer.layout == Layout::Pair
-            && layer.blocks.len() == Layout::Pair.gru_len(input, units)
-            && blocks.start.align_offset(4) == 0
-            && out.as_ptr().align_offset(4) == 0
+            && addresses & 3 == 0
+            && x.len() >= columns
+            && h.len() >= rows
             && out.len() >= rows;
         if !sound {
             return None;
@@ -140,8 +143,8 @@ impl GruFrame {
             shift: 16 - (layer.nh_shift & 7) as u32,
             table: TANH_TABLE.as_ptr_range().start.wrapping_add(256),
             w_shift: (layer.w_shift & 7) as u32,
-            input: Walk::new(x, columns, 0)?,
-            recurrent: Walk::new(h, rows, 1)?,
+            input: Walk::new(x, columns, 0),
+            recurrent: Walk::new(h, rows, 1),
         })
     }
 }
@@ -161,29 +164,24 @@ struct DenseFrame {
 }
 
 impl DenseFrame {
-    /// Checks everything that the routine relies on: lengths and alignments.
+    /// Checks the buffers that the routine relies on, their lengths and alignments; the layer's own
+    /// numbers and bytes are sound, because the loader has made it.
     #[inline]
     fn new(layer: &DenseLayer<'_>, x: &[i16], out: &mut [i16]) -> Option<Self> {
         let (input, units) = (layer.input(), layer.units());
         let (columns, rows) = (Layout::Pair.columns(input), Layout::Pair.rows(units));
-        let weights = layer
-            .bytes
-            .get(..Layout::Pair.dense_weights_len(input, units))?;
-        let params = layer.bytes.get(weights.len()..)?;
+        let addresses = x.as_ptr().addr() | out.as_ptr().addr();
         let sound = layer.layout == Layout::Pair
-            && params.len() == rows * ROW_PARAMS
-            && weights.as_ptr().align_offset(4) == 0
-            && x.as_ptr().align_offset(4) == 0
-            && out.as_ptr().align_offset(4) == 0
+            && addresses & 3 == 0
             && x.len() >= columns
-            && out.len() >= rows
-            && columns != 0;
+            && out.len() >= rows;
+        let weights = layer.bytes.as_ptr();
         sound.then_some(Self {
-            weights: weights.as_ptr(),
+            weights,
             x: x.as_ptr().cast(),
             words: columns / 2,
             pairs: rows / 2,
-            params: params.as_ptr(),
+            params: weights.wrapping_add(Layout::Pair.dense_weights_len(input, units)),
             out: out.as_mut_ptr().cast(),
         })
     }
@@ -319,8 +317,12 @@ mod shim {
             "asr r2, r3",
             "add r2, r4",
             "str r2, [sp, #GRU_JOINT]",
+            "movs r2, #1",
+            "cmp r2, #0",
 
             // ---- a block: two units; the input part first, its first column pair here
+            // The flags say what comes after the chain. Higher: the recurrent part, here and until then;
+            // equal: the gates; negative: another pass.
             "30:",
             "ldr.w r1, [sp, #GRU_X]",
             "ldr.w r10, [r0, #4]",
@@ -336,8 +338,6 @@ mod shim {
             "sxtb16 r11, r11, ror #8",
             "smlad r2, r9, r8, r2",
             "sxtb16 r9, r9, ror #8",
-            // 0: the last pass of the recurrent part; negative: passes are left; else the input's.
-            "movs.w r12, #1",
             "smuad r5, r10, r8",
             "smuad r7, r11, r8",
             "smuad r3, r9, r8",
@@ -362,24 +362,24 @@ mod shim {
             "smlad r3, r9, r8, r3",
             ".endr",
             "35:",
-            "ble.w 36f",
+            "bls.w 36f",
 
             // ---- the input part is done: keep the candidate's sums, go on with the recurrent part
             "sub.w r6, r6, r7, lsl #8",
             "str r7, [sp, #GRU_SUMS]",
             "str r6, [sp, #GRU_SUMS + 4]",
-            "ldr.w r8, [sp, #GRU_W_SHIFT]",
             "ldr.w r1, [sp, #GRU_U]",
+            "ldr.w r7, [sp, #GRU_W_SHIFT]",
             "ldr.w r10, [r0, #4]",
             "ldr.w r11, [r0, #8]",
             "ldr.w r9, [r0], #12",
             "ldr.w r12, [sp, #GRU_U_CORR]",
             "ldr.w lr, [sp, #GRU_U_ENTRY]",
-            "lsl.w r4, r4, r8",
-            "lsl.w r2, r2, r8",
-            "lsl.w r5, r5, r8",
-            "lsl.w r3, r3, r8",
             "ldr.w r8, [r1], #4",
+            "lsl.w r4, r4, r7",
+            "lsl.w r2, r2, r7",
+            "lsl.w r5, r5, r7",
+            "lsl.w r3, r3, r7",
             "smlad r4, r10, r8, r4",
             "sxtb16 r10, r10, ror #8",
             "smlad r6, r11, r8, r12",
@@ -457,14 +457,14 @@ mod shim {
             // the other unit's parameters; n in the top of r9
             "ldr.w r8, [r0, #16]",
             "ldr.w r10, [r0, #20]",
-            "ldr.w r5, [r0, #24]",
+            "ldr.w r11, [r0, #24]",
             "lsl lr, lr, #8",
             "smlabb r9, r9, lr, r9",
             // unit B: v_r in r3, v_z in r7
             "smulwb r3, r2, r8",
             "smulwt r7, r4, r8",
-            "sxtah r3, r3, r5",
-            "sxtah r7, r7, r5, ror #16",
+            "sxtah r3, r3, r11",
+            "sxtah r7, r7, r11, ror #16",
             "ssat r3, #16, r3",
             "ssat r7, #16, r7",
             "pkhbt r8, r3, r7, lsl #16",
@@ -475,7 +475,6 @@ mod shim {
             "ldr.w r7, [r1, r7, lsl #2]",
             "ldr.w r2, [sp, #GRU_SUMS + 4]",
             "ldr.w r4, [r0, #28]",
-            "ldr.w r5, [sp, #GRU_SHIFT]",
             "ldr.w lr, [sp, #GRU_H]",
             "lsl r8, r8, #8",
             "smulwb r2, r2, r10",
@@ -495,6 +494,7 @@ mod shim {
             "ldr.w r3, [r1, r3, lsl #2]",
             "ldr.w r8, [lr], #4",
             "ldr.w r10, [sp, #GRU_OUT]",
+            "ldr.w r4, [sp, #GRU_END]",
             "str lr, [sp, #GRU_H]",
             "lsl r2, r2, #8",
             "smlabb r3, r3, r2, r3",
@@ -513,9 +513,8 @@ mod shim {
             "add r0, #32",
             "rsb r6, r6, #0x8000",
             "pkhtb r6, r6, r2, asr #16",
-            "ldr.w r4, [sp, #GRU_END]",
             "str r6, [lr, r10]",
-            "cmp r0, r4",
+            "cmp r4, r0",
             "bne.w 30b",
             "add sp, #40",
             "pop {{r4-r11, pc}}",
@@ -570,25 +569,43 @@ mod shim {
         // loads of words need no alignment.
         unsafe {
             asm!(
-                "2: ldr {m}, [{p}, #8]",
-                "ldrsh {v}, [{raw}], #2",
-                "ldr {o}, [{p}], #12",
-                "lsr {shift}, {m}, #16",
-                "uxth {m}, {m}",
-                "sub {v}, {v}, {o}",
-                "lsl {o}, {one}, {shift}",
-                "mul {v}, {v}, {m}",
-                "subs {n}, {n}, #1",
-                "add {v}, {v}, {o}, lsr #1",
-                "asr {v}, {v}, {shift}",
-                "ssat {v}, #16, {v}",
-                "strh {v}, [{x}], #2",
-                "bne 2b",
+                // `lsrs` leaves no carry, because multipliers have 15 bits; so `asrs` leaves the bit to
+                // round by, also where it shifts by nothing.
+                ".macro GRU_CONDITION m, v, o, shift, p, raw, x",
+                "ldr \\m, [\\p, #8]",
+                "ldrsh \\v, [\\raw], #2",
+                "ldr \\o, [\\p], #12",
+                "lsrs \\shift, \\m, #16",
+                "uxth \\m, \\m",
+                "sub \\v, \\v, \\o",
+                "mul \\v, \\v, \\m",
+                "asrs \\v, \\v, \\shift",
+                "adc \\v, \\v, #0",
+                "ssat \\v, #16, \\v",
+                "strh \\v, [\\x], #2",
+                ".endm",
+                "tst {n}, #1",
+                "beq 2f",
+                "GRU_CONDITION {m}, {v}, {o}, {shift}, {p}, {raw}, {x}",
+                "2: tst {n}, #2",
+                "beq 3f",
+                "GRU_CONDITION {m}, {v}, {o}, {shift}, {p}, {raw}, {x}",
+                "GRU_CONDITION {m}, {v}, {o}, {shift}, {p}, {raw}, {x}",
+                "3: cmp {x}, {end}",
+                "beq 5f",
+                "4:",
+                ".rept 4",
+                "GRU_CONDITION {m}, {v}, {o}, {shift}, {p}, {raw}, {x}",
+                ".endr",
+                "cmp {x}, {end}",
+                "bne 4b",
+                "5:",
+                ".purgem GRU_CONDITION",
                 p = inout(reg) params.as_ptr() => _,
                 raw = inout(reg) raw.as_ptr() => _,
                 x = inout(reg) x.as_mut_ptr() => _,
-                n = inout(reg) n => _,
-                one = in(reg) 1,
+                end = in(reg) x.as_ptr_range().start.wrapping_add(n),
+                n = in(reg) n,
                 m = out(reg) _,
                 v = out(reg) _,
                 o = out(reg) _,
@@ -612,17 +629,20 @@ mod shim {
         // SAFETY: both slices have n values, whole pairs of words, and start at multiples of four.
         unsafe {
             asm!(
-                "subs {n}, #8",
+                "subs {n}, #16",
                 "blo 3f",
-                "2: ldm {from}!, {{r2, r3, r4, r5}}",
-                "subs {n}, #8",
-                "stm {to}!, {{r2, r3, r4, r5}}",
+                "2: ldm {from}!, {{r2, r3, r4, r5, r8, r10, r12, lr}}",
+                "subs {n}, #16",
+                "stm {to}!, {{r2, r3, r4, r5, r8, r10, r12, lr}}",
                 "bhs 2b",
-                "3: adds {n}, #8",
-                "beq 4f",
+                "3: lsls {n}, {n}, #29",
+                "bcc 4f",
+                "ldm {from}!, {{r2, r3, r4, r5}}",
+                "stm {to}!, {{r2, r3, r4, r5}}",
+                "4: bpl 5f",
                 "ldm {from}, {{r2, r3}}",
                 "stm {to}, {{r2, r3}}",
-                "4:",
+                "5:",
                 n = inout(reg) n => _,
                 from = inout(reg) from.as_ptr() => _,
                 to = inout(reg) to.as_mut_ptr() => _,
@@ -630,6 +650,10 @@ mod shim {
                 out("r3") _,
                 out("r4") _,
                 out("r5") _,
+                out("r8") _,
+                out("r10") _,
+                out("r12") _,
+                out("lr") _,
                 options(nostack),
             );
         }
@@ -691,10 +715,10 @@ mod shim {
             "24: str r4, [sp, #DENSE_CORR]",
             "mov r0, r10",
             // ---- two row pairs
-            "30: ldr r3, [sp, #DENSE_PAIRS]",
+            "ldr r3, [sp, #DENSE_PAIRS]",
             "subs r3, #2",
             "blo.w 40f",
-            "str r3, [sp, #DENSE_PAIRS]",
+            "30: str r3, [sp, #DENSE_PAIRS]",
             "ldr r3, [sp, #DENSE_WORDS]",
             "ldr r2, [sp, #DENSE_X]",
             "ldr r4, [sp, #DENSE_CORR]",
@@ -728,18 +752,7 @@ mod shim {
             "subs r3, #8",
             "bhs.w 31b",
             "32: adds r3, #8",
-            "beq 34f",
-            "33: ldr.w r8, [r2], #4",
-            "ldr.w r9, [r0], #4",
-            "ldr.w r10, [r1], #4",
-            "subs r3, #1",
-            "smlad r4, r9, r8, r4",
-            "sxtb16 r9, r9, ror #8",
-            "smlad r6, r10, r8, r6",
-            "sxtb16 r10, r10, ror #8",
-            "smlad r5, r9, r8, r5",
-            "smlad r7, r10, r8, r7",
-            "bne 33b",
+            "bne.w 33f",
             "34: mov r0, r1",
             "ldr r1, [sp, #DENSE_PARAMS]",
             "sub.w r4, r4, r5, lsl #8",
@@ -748,18 +761,21 @@ mod shim {
             "str r1, [sp, #DENSE_PARAMS]",
             "smmla r5, r5, r2, r3",
             "smmla r4, r4, r8, r9",
+            "ldr.w r2, [sp, #DENSE_OUT]",
+            "ldr.w r3, [sp, #DENSE_PAIRS]",
             "smmla r7, r7, r10, r11",
             "smmla r6, r6, r12, lr",
-            "ldr r1, [sp, #DENSE_OUT]",
             "ssat r5, #16, r5",
             "ssat r4, #16, r4",
             "ssat r7, #16, r7",
             "ssat r6, #16, r6",
             "pkhbt r4, r5, r4, lsl #16",
             "pkhbt r6, r7, r6, lsl #16",
-            "stm r1!, {{r4, r6}}",
-            "str r1, [sp, #DENSE_OUT]",
-            "b 30b",
+            "str r4, [r2], #4",
+            "str r6, [r2], #4",
+            "str r2, [sp, #DENSE_OUT]",
+            "subs r3, #2",
+            "bhs.w 30b",
             // ---- the last row pair of an odd number
             "40: adds r3, #2",
             "beq.w 45f",
@@ -807,6 +823,19 @@ mod shim {
             "str r4, [r1]",
             "45: add sp, #16",
             "pop {{r4-r11, pc}}",
+            // ---- column pairs beyond a multiple of eight
+            "33: ldr.w r8, [r2], #4",
+            "ldr.w r9, [r0], #4",
+            "ldr.w r10, [r1], #4",
+            "subs r3, #1",
+            "smlad r4, r9, r8, r4",
+            "sxtb16 r9, r9, ror #8",
+            "smlad r6, r10, r8, r6",
+            "sxtb16 r10, r10, ror #8",
+            "smlad r5, r9, r8, r5",
+            "smlad r7, r10, r8, r7",
+            "bne 33b",
+            "b 34b",
         )
     }
 }
@@ -1078,11 +1107,6 @@ mod tests {
         assert!(GruFrame::new(g, &x[1..8], &x[..8], &mut out[..8]).is_none());
         assert!(GruFrame::new(g, &x[..6], &x[1..10], &mut out[..8]).is_none());
         assert!(GruFrame::new(g, &x[..6], &x[..8], &mut out[1..10]).is_none());
-        let short = GruLayer {
-            blocks: &g.blocks[4..],
-            ..*g
-        };
-        assert!(GruFrame::new(&short, &x[..6], &x[..8], &mut out[..8]).is_none());
         let rows = GruLayer {
             layout: Layout::Rows,
             ..*g
@@ -1093,10 +1117,10 @@ mod tests {
         assert!(DenseFrame::new(d, &x[..8], &mut out[..3]).is_none());
         assert!(DenseFrame::new(d, &x[1..10], &mut out[..4]).is_none());
         assert!(DenseFrame::new(d, &x[..8], &mut out[1..8]).is_none());
-        let short = DenseLayer {
-            bytes: &d.bytes[4..],
+        let rows = DenseLayer {
+            layout: Layout::Rows,
             ..*d
         };
-        assert!(DenseFrame::new(&short, &x[..8], &mut out[..4]).is_none());
+        assert!(DenseFrame::new(&rows, &x[..8], &mut out[..4]).is_none());
     }
 }
