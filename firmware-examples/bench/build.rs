@@ -61,7 +61,8 @@ fn main() {
     let name = var("GRU_BENCH_WORKLOAD", "w1");
     let (flash, ram, kernel, layout) = core(&core_name).expect("GRU_BENCH_CORE");
     // The float program takes its sizes from here; its weights are made at compile time.
-    let w = workload(name.strip_suffix("-f32").unwrap_or(&name)).expect("GRU_BENCH_WORKLOAD");
+    let plain = name.strip_suffix("-f32").or(name.strip_suffix("-int4"));
+    let w = workload(plain.unwrap_or(&name)).expect("GRU_BENCH_WORKLOAD");
 
     let out = env::var("OUT_DIR").unwrap();
     let out = Path::new(&out);
@@ -74,7 +75,13 @@ fn main() {
     // Debug information beside the code confuses no tool, but unaligned segments do.
     println!("cargo::rustc-link-arg-bins=--nmagic");
 
-    let model = random::model(SEED, w.features, w.units, w.outputs);
+    let mut model = random::model(SEED, w.features, w.units, w.outputs);
+    let layout = if name.ends_with("-int4") {
+        random::halve(&mut model);
+        layout.halved().expect("a core with a kernel for half bytes")
+    } else {
+        layout
+    };
     let bytes = gru_core::writer::write(&model, layout).expect("a sound model");
     fs::write(out.join("model.bin"), &bytes).unwrap();
     let state_len = gru_core::Model::load(&gru_core::writer::Aligned::new(&bytes))

@@ -2,7 +2,7 @@
 # build.sh CORE WORKLOAD OUT.elf: builds the measured program.
 # WORKLOAD "check" (or "check-f32") builds the program that compares with the host's results instead,
 # "count" the one that counts instructions by itself (see count.sh).
-# CORE: m0plus m3 m4 m7 m33 m55. WORKLOAD: w1 ... w5, with a suffix -f32 or -int4 where it exists.
+# CORE: m0plus m3 m4 m7 m33 m55. WORKLOAD: w1 ... w5, with a suffix -f32, or -int4 (not m3, m55).
 set -euo pipefail
 fail() { echo "build.sh: $1" >&2; exit 2; }
 [ $# -eq 3 ] || fail "usage: build.sh CORE WORKLOAD OUT.elf"
@@ -19,6 +19,7 @@ esac
 case $workload in
     w[1-5]) bin=step features="" ;;
     w[1-5]-f32) bin=step_f32 features=f32 ;;
+    w[1-5]-int4) bin=step features=int4 ;;
     check|count) bin=$workload features="" ;;
     check-f32) bin=check_f32 features=f32 ;;
     *) fail "unknown workload '$workload'" ;;

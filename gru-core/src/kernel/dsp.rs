@@ -35,9 +35,16 @@ pub struct Dsp;
 impl Kernel for Dsp {
     const NAME: &'static str = "dsp";
     const LAYOUT: Layout = Layout::Pair;
+    #[cfg(feature = "int4")]
+    const HALVED: Option<Layout> = Some(Layout::Pair4);
 
     #[inline]
     fn gru(layer: &GruLayer<'_>, x: &[i16], h: &[i16], out: &mut [i16]) {
+        #[cfg(feature = "int4")]
+        if layer.layout == Layout::Pair4 {
+            half::gru(layer, x, h, out);
+            return;
+        }
         if GruFrame::new(layer, x, h, out).is_none_or(|frame| !shim::gru(frame)) && PORTABLE {
             portable::gru_any(layer, x, h, out, &mut []);
         }
@@ -69,10 +76,267 @@ impl Kernel for Dsp {
     }
 }
 
-/// Column pairs that the chain holds.
-const CHAIN: usize = 32;
-/// Bytes of code of one column pair in the chain: 13 instructions of four bytes.
-const COLUMN_CODE: usize = 52;
+/// The user's `-C target-cpu` does not reach the assembler of whole routines.
+#[cfg(all(gru_dsp, gru_cpu = "cortex-m33"))]
+macro_rules! cpu {
+    () => {
+        ".cpu cortex-m33"
+    };
+}
+#[cfg(all(gru_dsp, gru_cpu = "cortex-m35p"))]
+macro_rules! cpu {
+    () => {
+        ".cpu cortex-m35p"
+    };
+}
+#[cfg(all(gru_dsp, not(any(gru_cpu = "cortex-m33", gru_cpu = "cortex-m35p"))))]
+macro_rules! cpu {
+    () => {
+        ""
+    };
+}
+
+/// The beginning of a layer's routine: the stack, −128·Σ x of both parts, where they enter the chain.
+#[cfg(gru_dsp)]
+macro_rules! gru_start {
+    () => {
+        concat!(
+            // Stack: the candidate's sums of the input part, then what the caller put there.
+            ".set GRU_SUMS, 0\n",
+            ".set GRU_JOINT, 8\n",
+            ".set GRU_CURRENT, 12\n",
+            ".set GRU_SHIFT, 16\n",
+            ".set GRU_END, 20\n",
+            ".set GRU_OUT, 24\n",
+            ".set GRU_H, 28\n",
+            ".set GRU_X_REAL, 32\n",
+            ".set GRU_U_REAL, 36\n",
+            ".set GRU_TABLE, 76\n",
+            ".set GRU_W_SHIFT, 80\n",
+            ".set GRU_X, 84\n",
+            ".set GRU_X_CORR, 88\n",
+            ".set GRU_X_ENTRY, 92\n",
+            ".set GRU_X_PASSES, 96\n",
+            ".set GRU_U, 100\n",
+            ".set GRU_U_CORR, 104\n",
+            ".set GRU_U_ENTRY, 108\n",
+            ".set GRU_U_PASSES, 112\n",
+            "push {{r4-r11, lr}}\n",
+            "sub sp, #40\n",
+            "strd r3, r1, [sp, #GRU_SHIFT]\n",
+            "ldr r4, [sp, #GRU_U]\n",
+            "str r4, [sp, #GRU_H]\n",
+            // From the address after a pair of states to that of its new values.
+            "subs r2, r2, r4\n",
+            "subs r2, #4\n",
+            "str r2, [sp, #GRU_OUT]\n",
+            // -128·Σ x of both parts.
+            "movw r12, #0xff80\n",
+            "movt r12, #0xff80\n",
+            "add r1, sp, #GRU_U\n",
+            "20: ldrd r2, r3, [r1]\n",
+            "mov r4, #0\n",
+            "subs r3, #8\n",
+            "blo 22f\n",
+            "21: ldm r2!, {{r5-r11, lr}}\n",
+            "subs r3, #8\n",
+            "smlad r4, r5, r12, r4\n",
+            "smlad r4, r6, r12, r4\n",
+            "smlad r4, r7, r12, r4\n",
+            "smlad r4, r8, r12, r4\n",
+            "smlad r4, r9, r12, r4\n",
+            "smlad r4, r10, r12, r4\n",
+            "smlad r4, r11, r12, r4\n",
+            "smlad r4, lr, r12, r4\n",
+            "bhs 21b\n",
+            "22: adds r3, #8\n",
+            "beq 24f\n",
+            "23: ldr r5, [r2], #4\n",
+            "subs r3, #1\n",
+            "smlad r4, r5, r12, r4\n",
+            "bne 23b\n",
+            "24: adr.w r3, 35f\n",
+            "ldr r5, [r1, #8]\n",
+            "sub r3, r5\n",
+            "adds r3, #1\n",
+            "ldr r6, [r1, #12]\n",
+            "add r5, sp, #GRU_U\n",
+            "cmp r6, #2\n",
+            "blo 25f\n",
+            // Several passes through the chain: enter by way of a stub that counts them.
+            "cmp r1, r5\n",
+            "ite eq\n",
+            "streq r3, [sp, #GRU_U_REAL]\n",
+            "strne r3, [sp, #GRU_X_REAL]\n",
+            "adr.w r3, 38f\n",
+            "adds r3, #1\n",
+            "25: strd r4, r3, [r1, #4]\n",
+            "cmp r1, r5\n",
+            "sub r1, #16\n",
+            "beq 20b\n",
+        )
+    };
+}
+
+/// The way into the chain of a part that goes through it more than once.
+#[cfg(gru_dsp)]
+macro_rules! gru_passes {
+    () => {
+        concat!(
+            // ---- the first of several passes
+            "38:\n",
+            "ite eq\n",
+            "ldreq r12, [sp, #GRU_U_PASSES]\n",
+            "ldrne r12, [sp, #GRU_X_PASSES]\n",
+            "ite eq\n",
+            "ldreq lr, [sp, #GRU_U_REAL]\n",
+            "ldrne lr, [sp, #GRU_X_REAL]\n",
+            "str r12, [sp, #GRU_CURRENT]\n",
+            "rsbs r12, r12, #1\n",
+            "bx lr\n",
+            // ---- another pass through the whole chain
+            "39:\n",
+            "ldr r8, [sp, #GRU_CURRENT]\n",
+            "sub r8, #2\n",
+            "str r8, [sp, #GRU_CURRENT]\n",
+            "rsbs r8, r8, #1\n",
+            "b.w 34b\n",
+        )
+    };
+}
+
+/// The gates of two units and the end of the routine: sums of A in r3, r5, r7 and of B in r2, r4, r6, those of the
+/// candidate's input part on the stack, parameters of A at r0, of B at r0 + 16.
+#[cfg(gru_dsp)]
+macro_rules! gru_gates {
+    () => {
+        concat!(
+            "ldr.w r8, [r0]\n",
+            "ldr.w r11, [r0, #8]\n",
+            "ldr.w r10, [r0, #4]\n",
+            "ldr.w lr, [sp, #GRU_SUMS]\n",
+            "ldr.w r1, [sp, #GRU_TABLE]\n",
+            // v_r in r9, v_z in r12
+            "smulwb r9, r3, r8\n",
+            "smulwt r12, r5, r8\n",
+            "sxtah r9, r9, r11\n",
+            "sxtah r12, r12, r11, ror #16\n",
+            "ssat r9, #16, r9\n",
+            "ssat r12, #16, r12\n",
+            "pkhbt r8, r9, r12, lsl #16\n",
+            "and r8, r8, #0x007f007f\n",
+            "asr r9, r9, #7\n",
+            "asr r12, r12, #7\n",
+            "ldr.w r9, [r1, r9, lsl #2]\n",
+            "ldr.w r12, [r1, r12, lsl #2]\n",
+            "ldr.w r3, [r0, #12]\n",
+            "ldr.w r5, [sp, #GRU_SHIFT]\n",
+            "lsl r8, r8, #8\n",
+            // nx in lr, nh in r7; r - 1/2 in the top of r9, z - 1/2 in the top of r12
+            "smulwb lr, lr, r10\n",
+            "smulwt r7, r7, r10\n",
+            "smlabb r9, r9, r8, r9\n",
+            "smlabt r12, r12, r8, r12\n",
+            "sxtah r7, r7, r3, ror #16\n",
+            "sxtah lr, lr, r3\n",
+            "ssat r7, #16, r7\n",
+            "smultb r9, r9, r7\n",
+            "add.w r9, r9, r7, lsl #15\n",
+            "asr r9, r9, r5\n",
+            "add lr, r9\n",
+            "ssat lr, #16, lr\n",
+            "asr r9, lr, #7\n",
+            "ubfx lr, lr, #0, #7\n",
+            "ldr.w r9, [r1, r9, lsl #2]\n",
+            // the other unit's parameters; n in the top of r9
+            "ldr.w r8, [r0, #16]\n",
+            "ldr.w r10, [r0, #20]\n",
+            "ldr.w r11, [r0, #24]\n",
+            "lsl lr, lr, #8\n",
+            "smlabb r9, r9, lr, r9\n",
+            // unit B: v_r in r3, v_z in r7
+            "smulwb r3, r2, r8\n",
+            "smulwt r7, r4, r8\n",
+            "sxtah r3, r3, r11\n",
+            "sxtah r7, r7, r11, ror #16\n",
+            "ssat r3, #16, r3\n",
+            "ssat r7, #16, r7\n",
+            "pkhbt r8, r3, r7, lsl #16\n",
+            "and r8, r8, #0x007f007f\n",
+            "asr r3, r3, #7\n",
+            "asr r7, r7, #7\n",
+            "ldr.w r3, [r1, r3, lsl #2]\n",
+            "ldr.w r7, [r1, r7, lsl #2]\n",
+            "ldr.w r2, [sp, #GRU_SUMS + 4]\n",
+            "ldr.w r4, [r0, #28]\n",
+            "ldr.w lr, [sp, #GRU_H]\n",
+            "lsl r8, r8, #8\n",
+            "smulwb r2, r2, r10\n",
+            "smulwt r6, r6, r10\n",
+            "smlabb r3, r3, r8, r3\n",
+            "smlabt r7, r7, r8, r7\n",
+            "sxtah r6, r6, r4, ror #16\n",
+            "sxtah r2, r2, r4\n",
+            "ssat r6, #16, r6\n",
+            "smultb r3, r3, r6\n",
+            "add.w r3, r3, r6, lsl #15\n",
+            "asr r3, r3, r5\n",
+            "add r2, r3\n",
+            "ssat r2, #16, r2\n",
+            "asr r3, r2, #7\n",
+            "ubfx r2, r2, #0, #7\n",
+            "ldr.w r3, [r1, r3, lsl #2]\n",
+            "ldr.w r8, [lr], #4\n",
+            "ldr.w r10, [sp, #GRU_OUT]\n",
+            "ldr.w r4, [sp, #GRU_END]\n",
+            "str lr, [sp, #GRU_H]\n",
+            "lsl r2, r2, #8\n",
+            "smlabb r3, r3, r2, r3\n",
+            // h' = h·(1/2 + t) + n·(1/2 - t) with t = z - 1/2; -32768 stands for the halves
+            "mov r11, #0x80008000\n",
+            "mov r5, #0x8000\n",
+            "pkhtb r12, r12, r12, asr #16\n",
+            "pkhbt r9, r8, r9\n",
+            "smlsd r2, r9, r12, r5\n",
+            "smuad r9, r9, r11\n",
+            "pkhtb r7, r7, r7, asr #16\n",
+            "pkhtb r3, r8, r3, asr #16\n",
+            "smuad r6, r3, r11\n",
+            "sub r2, r2, r9\n",
+            "smlsd r6, r3, r7, r6\n",
+            "add r0, #32\n",
+            "rsb r6, r6, #0x8000\n",
+            "pkhtb r6, r6, r2, asr #16\n",
+            "str r6, [lr, r10]\n",
+            "cmp r4, r0\n",
+            "bne.w 30b\n",
+            "add sp, #40\n",
+            "pop {{r4-r11, pc}}\n",
+        )
+    };
+}
+
+#[cfg(any(feature = "int4", test))]
+mod half;
+
+/// The unrolled loop over the columns of a part.
+struct Chain {
+    layout: Layout,
+    /// Columns of a link.
+    columns: usize,
+    /// Links.
+    links: usize,
+    /// Bytes of code of a link.
+    code: usize,
+}
+
+/// That of whole bytes: 13 instructions of four bytes for two columns.
+const CHAIN: Chain = Chain {
+    layout: Layout::Pair,
+    columns: 2,
+    links: 32,
+    code: 52,
+};
 
 /// One part's walk through the chain.
 #[repr(C)]
@@ -89,16 +353,15 @@ struct Walk {
 }
 
 impl Walk {
-    /// The first column pair, of at least one, is done outside of the chain.
+    /// The first link, of at least one, is done outside of the chain.
     #[inline(always)]
-    fn new(x: &[i16], columns: usize, recurrent: usize) -> Self {
-        let words = columns / 2;
-        let rest = words.wrapping_sub(1);
+    fn new(chain: &Chain, x: &[i16], columns: usize, recurrent: usize) -> Self {
+        let rest = (columns / chain.columns).wrapping_sub(1);
         Self {
             x: x.as_ptr().cast(),
-            words,
-            entry: rest % CHAIN * COLUMN_CODE,
-            passes: rest / CHAIN * 2 + recurrent,
+            words: columns / 2,
+            entry: rest % chain.links * chain.code,
+            passes: rest / chain.links * 2 + recurrent,
         }
     }
 }
@@ -124,11 +387,22 @@ impl GruFrame {
     /// numbers and bytes are sound, because the loader has made it.
     #[inline]
     fn new(layer: &GruLayer<'_>, x: &[i16], h: &[i16], out: &mut [i16]) -> Option<Self> {
+        Self::with(&CHAIN, layer, x, h, out)
+    }
+
+    #[inline(always)]
+    fn with(
+        chain: &Chain,
+        layer: &GruLayer<'_>,
+        x: &[i16],
+        h: &[i16],
+        out: &mut [i16],
+    ) -> Option<Self> {
         let (input, units) = (layer.input(), layer.units());
-        let (columns, rows) = (Layout::Pair.columns(input), Layout::Pair.columns(units));
+        let (columns, rows) = (chain.layout.columns(input), chain.layout.columns(units));
         let blocks = layer.blocks.as_ptr_range();
         let addresses = x.as_ptr().addr() | h.as_ptr().addr() | out.as_ptr().addr();
-        let sound = layer.layout == Layout::Pair
+        let sound = layer.layout == chain.layout
             && addresses & 3 == 0
             && x.len() >= columns
             && h.len() >= rows
@@ -143,8 +417,8 @@ impl GruFrame {
             shift: 16 - (layer.nh_shift & 7) as u32,
             table: TANH_TABLE.as_ptr_range().start.wrapping_add(256),
             w_shift: (layer.w_shift & 7) as u32,
-            input: Walk::new(x, columns, 0),
-            recurrent: Walk::new(h, rows, 1),
+            input: Walk::new(chain, x, columns, 0),
+            recurrent: Walk::new(chain, h, rows, 1),
         })
     }
 }
@@ -197,26 +471,6 @@ mod shim {
     use crate::input::FeatureParams;
     use core::arch::{asm, naked_asm};
 
-    /// The user's `-C target-cpu` does not reach the assembler of whole routines.
-    #[cfg(gru_cpu = "cortex-m33")]
-    macro_rules! cpu {
-        () => {
-            ".cpu cortex-m33"
-        };
-    }
-    #[cfg(gru_cpu = "cortex-m35p")]
-    macro_rules! cpu {
-        () => {
-            ".cpu cortex-m35p"
-        };
-    }
-    #[cfg(not(any(gru_cpu = "cortex-m33", gru_cpu = "cortex-m35p")))]
-    macro_rules! cpu {
-        () => {
-            ""
-        };
-    }
-
     /// Runs a layer.
     #[inline(always)]
     pub(super) fn gru(frame: GruFrame) -> bool {
@@ -237,79 +491,7 @@ mod shim {
     unsafe extern "C" fn gru_layer(frame: GruFrame) {
         naked_asm!(
             cpu!(),
-            // Stack: the candidate's sums of the input part, then what the caller put there.
-            ".set GRU_SUMS, 0",
-            ".set GRU_JOINT, 8",
-            ".set GRU_CURRENT, 12",
-            ".set GRU_SHIFT, 16",
-            ".set GRU_END, 20",
-            ".set GRU_OUT, 24",
-            ".set GRU_H, 28",
-            ".set GRU_X_REAL, 32",
-            ".set GRU_U_REAL, 36",
-            ".set GRU_TABLE, 76",
-            ".set GRU_W_SHIFT, 80",
-            ".set GRU_X, 84",
-            ".set GRU_X_CORR, 88",
-            ".set GRU_X_ENTRY, 92",
-            ".set GRU_X_PASSES, 96",
-            ".set GRU_U, 100",
-            ".set GRU_U_CORR, 104",
-            ".set GRU_U_ENTRY, 108",
-            ".set GRU_U_PASSES, 112",
-            "push {{r4-r11, lr}}",
-            "sub sp, #40",
-            "strd r3, r1, [sp, #GRU_SHIFT]",
-            "ldr r4, [sp, #GRU_U]",
-            "str r4, [sp, #GRU_H]",
-            // From the address after a pair of states to that of its new values.
-            "subs r2, r2, r4",
-            "subs r2, #4",
-            "str r2, [sp, #GRU_OUT]",
-            // -128·Σ x of both parts.
-            "movw r12, #0xff80",
-            "movt r12, #0xff80",
-            "add r1, sp, #GRU_U",
-            "20: ldrd r2, r3, [r1]",
-            "mov r4, #0",
-            "subs r3, #8",
-            "blo 22f",
-            "21: ldm r2!, {{r5-r11, lr}}",
-            "subs r3, #8",
-            "smlad r4, r5, r12, r4",
-            "smlad r4, r6, r12, r4",
-            "smlad r4, r7, r12, r4",
-            "smlad r4, r8, r12, r4",
-            "smlad r4, r9, r12, r4",
-            "smlad r4, r10, r12, r4",
-            "smlad r4, r11, r12, r4",
-            "smlad r4, lr, r12, r4",
-            "bhs 21b",
-            "22: adds r3, #8",
-            "beq 24f",
-            "23: ldr r5, [r2], #4",
-            "subs r3, #1",
-            "smlad r4, r5, r12, r4",
-            "bne 23b",
-            "24: adr.w r3, 35f",
-            "ldr r5, [r1, #8]",
-            "sub r3, r5",
-            "adds r3, #1",
-            "ldr r6, [r1, #12]",
-            "add r5, sp, #GRU_U",
-            "cmp r6, #2",
-            "blo 25f",
-            // Several passes through the chain: enter by way of a stub that counts them.
-            "cmp r1, r5",
-            "ite eq",
-            "streq r3, [sp, #GRU_U_REAL]",
-            "strne r3, [sp, #GRU_X_REAL]",
-            "adr.w r3, 38f",
-            "adds r3, #1",
-            "25: strd r4, r3, [r1, #4]",
-            "cmp r1, r5",
-            "sub r1, #16",
-            "beq 20b",
+            gru_start!(),
             // The gates' sums go on over the state, so they start with both: -128·Σ h is a multiple
             // of 2^w_shift.
             "ldr r2, [sp, #GRU_U_CORR]",
@@ -392,133 +574,15 @@ mod shim {
             "smlad r3, r9, r8, r3",
             "bx lr",
 
-            // ---- the first of several passes
-            "38:",
-            "ite eq",
-            "ldreq r12, [sp, #GRU_U_PASSES]",
-            "ldrne r12, [sp, #GRU_X_PASSES]",
-            "ite eq",
-            "ldreq lr, [sp, #GRU_U_REAL]",
-            "ldrne lr, [sp, #GRU_X_REAL]",
-            "str r12, [sp, #GRU_CURRENT]",
-            "rsbs r12, r12, #1",
-            "bx lr",
-
-            // ---- another pass through the whole chain
-            "39:",
-            "ldr r8, [sp, #GRU_CURRENT]",
-            "sub r8, #2",
-            "str r8, [sp, #GRU_CURRENT]",
-            "rsbs r8, r8, #1",
-            "b.w 34b",
+            gru_passes!(),
 
             // ---- the gates; parameters of unit A at r0, of B at r0 + 16
             "36: bmi.w 39b",
             "sub.w r2, r2, r3, lsl #8",
             "sub.w r4, r4, r5, lsl #8",
             "sub.w r6, r6, r7, lsl #8",
-            "ldr.w r8, [r0]",
-            "ldr.w r11, [r0, #8]",
-            "ldr.w r10, [r0, #4]",
-            "ldr.w lr, [sp, #GRU_SUMS]",
-            "ldr.w r1, [sp, #GRU_TABLE]",
-            // v_r in r9, v_z in r12
-            "smulwb r9, r3, r8",
-            "smulwt r12, r5, r8",
-            "sxtah r9, r9, r11",
-            "sxtah r12, r12, r11, ror #16",
-            "ssat r9, #16, r9",
-            "ssat r12, #16, r12",
-            "pkhbt r8, r9, r12, lsl #16",
-            "and r8, r8, #0x007f007f",
-            "asr r9, r9, #7",
-            "asr r12, r12, #7",
-            "ldr.w r9, [r1, r9, lsl #2]",
-            "ldr.w r12, [r1, r12, lsl #2]",
-            "ldr.w r3, [r0, #12]",
-            "ldr.w r5, [sp, #GRU_SHIFT]",
-            "lsl r8, r8, #8",
-            // nx in lr, nh in r7; r - 1/2 in the top of r9, z - 1/2 in the top of r12
-            "smulwb lr, lr, r10",
-            "smulwt r7, r7, r10",
-            "smlabb r9, r9, r8, r9",
-            "smlabt r12, r12, r8, r12",
-            "sxtah r7, r7, r3, ror #16",
-            "sxtah lr, lr, r3",
-            "ssat r7, #16, r7",
-            "smultb r9, r9, r7",
-            "add.w r9, r9, r7, lsl #15",
-            "asr r9, r9, r5",
-            "add lr, r9",
-            "ssat lr, #16, lr",
-            "asr r9, lr, #7",
-            "ubfx lr, lr, #0, #7",
-            "ldr.w r9, [r1, r9, lsl #2]",
-            // the other unit's parameters; n in the top of r9
-            "ldr.w r8, [r0, #16]",
-            "ldr.w r10, [r0, #20]",
-            "ldr.w r11, [r0, #24]",
-            "lsl lr, lr, #8",
-            "smlabb r9, r9, lr, r9",
-            // unit B: v_r in r3, v_z in r7
-            "smulwb r3, r2, r8",
-            "smulwt r7, r4, r8",
-            "sxtah r3, r3, r11",
-            "sxtah r7, r7, r11, ror #16",
-            "ssat r3, #16, r3",
-            "ssat r7, #16, r7",
-            "pkhbt r8, r3, r7, lsl #16",
-            "and r8, r8, #0x007f007f",
-            "asr r3, r3, #7",
-            "asr r7, r7, #7",
-            "ldr.w r3, [r1, r3, lsl #2]",
-            "ldr.w r7, [r1, r7, lsl #2]",
-            "ldr.w r2, [sp, #GRU_SUMS + 4]",
-            "ldr.w r4, [r0, #28]",
-            "ldr.w lr, [sp, #GRU_H]",
-            "lsl r8, r8, #8",
-            "smulwb r2, r2, r10",
-            "smulwt r6, r6, r10",
-            "smlabb r3, r3, r8, r3",
-            "smlabt r7, r7, r8, r7",
-            "sxtah r6, r6, r4, ror #16",
-            "sxtah r2, r2, r4",
-            "ssat r6, #16, r6",
-            "smultb r3, r3, r6",
-            "add.w r3, r3, r6, lsl #15",
-            "asr r3, r3, r5",
-            "add r2, r3",
-            "ssat r2, #16, r2",
-            "asr r3, r2, #7",
-            "ubfx r2, r2, #0, #7",
-            "ldr.w r3, [r1, r3, lsl #2]",
-            "ldr.w r8, [lr], #4",
-            "ldr.w r10, [sp, #GRU_OUT]",
-            "ldr.w r4, [sp, #GRU_END]",
-            "str lr, [sp, #GRU_H]",
-            "lsl r2, r2, #8",
-            "smlabb r3, r3, r2, r3",
-            // h' = h·(1/2 + t) + n·(1/2 - t) with t = z - 1/2; -32768 stands for the halves
-            "mov r11, #0x80008000",
-            "mov r5, #0x8000",
-            "pkhtb r12, r12, r12, asr #16",
-            "pkhbt r9, r8, r9",
-            "smlsd r2, r9, r12, r5",
-            "smuad r9, r9, r11",
-            "pkhtb r7, r7, r7, asr #16",
-            "pkhtb r3, r8, r3, asr #16",
-            "smuad r6, r3, r11",
-            "sub r2, r2, r9",
-            "smlsd r6, r3, r7, r6",
-            "add r0, #32",
-            "rsb r6, r6, #0x8000",
-            "pkhtb r6, r6, r2, asr #16",
-            "str r6, [lr, r10]",
-            "cmp r4, r0",
-            "bne.w 30b",
-            "add sp, #40",
-            "pop {{r4-r11, pc}}",
-            chain = const CHAIN,
+            gru_gates!(),
+            chain = const CHAIN.links,
         )
     }
 

@@ -26,8 +26,11 @@ pub mod quad;
 pub trait Kernel {
     /// The name that tests and logs show.
     const NAME: &'static str;
-    /// The layout that this kernel is fast for; it is called with no other.
+    /// The layout that this kernel is fast for.
     const LAYOUT: Layout;
+    /// The layout with half a byte for a weight that it is fast for as well, where it has been built
+    /// for one (feature `int4`). It is called with no others.
+    const HALVED: Option<Layout> = None;
 
     /// One time step of a GRU layer: `out = h'` from the input `x` and the hidden state `h`.
     fn gru(layer: &GruLayer<'_>, x: &[i16], h: &[i16], out: &mut [i16]);
@@ -93,8 +96,18 @@ pub(crate) const PORTABLE: bool = cfg!(any(gru_portable, test));
 
 /// A loaded model's layout: where there is only one, the compiler knows it.
 #[inline(always)]
-pub(crate) const fn known(layout: Layout) -> Layout {
-    if PORTABLE { layout } else { PREFERRED_LAYOUT }
+pub(crate) fn known(layout: Layout) -> Layout {
+    match Active::HALVED {
+        _ if PORTABLE => layout,
+        Some(halved) if layout == halved => halved,
+        _ => PREFERRED_LAYOUT,
+    }
+}
+
+/// Whether the active kernel is made for it.
+#[inline(always)]
+fn is_own(layout: Layout) -> bool {
+    layout == Active::LAYOUT || Active::HALVED == Some(layout)
 }
 
 /// Runs a GRU layer of any variant and layout. Returns how many values saturated (counted for
@@ -109,7 +122,7 @@ pub(crate) fn gru(
     out: &mut [i16],
     scratch: &mut [i16],
 ) -> u32 {
-    let own = !PORTABLE || layer.is_main_variant() && layer.layout == Active::LAYOUT;
+    let own = !PORTABLE || layer.is_main_variant() && is_own(layer.layout);
     let saturated = if own {
         Active::gru(layer, x, h, out);
         0
@@ -128,7 +141,7 @@ pub(crate) fn gru(
 /// Runs a Dense layer of any layout.
 #[inline]
 pub(crate) fn dense(layer: &DenseLayer<'_>, x: &[i16], out: &mut [i16]) {
-    if known(layer.layout) == Active::LAYOUT {
+    if !PORTABLE || layer.layout == Active::LAYOUT {
         Active::dense(layer, x, out);
     } else {
         portable::dense_any(layer, x, out);
