@@ -64,8 +64,9 @@ pub enum LoadError {
     Header,
     /// The bytes are not the one canonical form of this model.
     NotCanonical,
-    /// The weights are in another order than this program's kernel reads; one that is built with
-    /// the feature `portable` takes every order.
+    /// The weights are in another order than this program's kernel reads: one that is built with
+    /// the feature `int4` also takes that of its kernel for half bytes (M3, M55 and M85 have none), one with
+    /// `portable` takes every order.
     Layout {
         /// Their order.
         found: Layout,

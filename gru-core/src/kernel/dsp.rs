@@ -14,6 +14,8 @@
 //! loader has proved that the sum itself fits 32 bits. `mixed` starts at `−128·Σ x`, so that the
 //! correction costs nothing. Six rows (two units, three gates) share each load of `x`.
 //!
+//! With the feature `int4` there is a routine for weights of half a byte as well, `dsp/half.rs`.
+//!
 //! A whole layer is one assembly routine: the columns of a part are one unrolled chain that is
 //! entered where as many columns are left as the layer has; every multiply leaves the flags alone,
 //! so the flags say at the chain's end what comes next. Which instructions run depends on the
@@ -35,12 +37,12 @@ pub struct Dsp;
 impl Kernel for Dsp {
     const NAME: &'static str = "dsp";
     const LAYOUT: Layout = Layout::Pair;
-    #[cfg(feature = "int4")]
+    #[cfg(any(feature = "int4", test))]
     const HALVED: Option<Layout> = Some(Layout::Pair4);
 
     #[inline]
     fn gru(layer: &GruLayer<'_>, x: &[i16], h: &[i16], out: &mut [i16]) {
-        #[cfg(feature = "int4")]
+        #[cfg(any(feature = "int4", test))]
         if layer.layout == Layout::Pair4 {
             half::gru(layer, x, h, out);
             return;
@@ -932,7 +934,7 @@ mod tests {
     fn halves(v: u32) -> (i32, i32) {
         (v as i16 as i32, (v >> 16) as i16 as i32)
     }
-    fn smlad(n: u32, m: u32, a: u32) -> u32 {
+    pub(super) fn smlad(n: u32, m: u32, a: u32) -> u32 {
         let ((nb, nt), (mb, mt)) = (halves(n), halves(m));
         a.wrapping_add((nb * mb) as u32)
             .wrapping_add((nt * mt) as u32)
@@ -942,7 +944,7 @@ mod tests {
         a.wrapping_add((nb * mb) as u32)
             .wrapping_sub((nt * mt) as u32)
     }
-    fn sxtb16_ror8(v: u32) -> u32 {
+    pub(super) fn sxtb16_ror8(v: u32) -> u32 {
         let byte = |shift: u32| (v >> shift) as i8 as i16 as u16 as u32;
         byte(8) | byte(24) << 16
     }
@@ -962,15 +964,15 @@ mod tests {
         n & 0xffff_0000 | m >> 16
     }
 
-    fn words(bytes: &[u8]) -> Vec<u32> {
+    pub(super) fn words(bytes: &[u8]) -> Vec<u32> {
         let word = |b: &[u8]| u32::from_le_bytes(b.try_into().unwrap());
         bytes.chunks_exact(4).map(word).collect()
     }
-    fn pairs(x: &[i16]) -> Vec<u32> {
+    pub(super) fn pairs(x: &[i16]) -> Vec<u32> {
         let pair = |x: &[i16]| x[0] as u16 as u32 | (x[1] as u16 as u32) << 16;
         x.chunks_exact(2).map(pair).collect()
     }
-    fn correction(x: &[u32]) -> u32 {
+    pub(super) fn correction(x: &[u32]) -> u32 {
         x.iter().fold(0, |acc, &x| smlad(x, 0xff80_ff80, acc))
     }
     fn table(v: u32, f: u32) -> u32 {
@@ -1061,7 +1063,7 @@ mod tests {
         }
     }
 
-    fn values(rng: &mut SplitMix, n: usize) -> Vec<i16> {
+    pub(super) fn values(rng: &mut SplitMix, n: usize) -> Vec<i16> {
         let extreme = rng.range(0, 7) == 0;
         let mut value = |_| match (extreme, rng.bits()) {
             (true, bits) if bits & 3 != 0 => [i16::MIN, i16::MAX][(bits >> 2) as usize & 1],

@@ -223,3 +223,145 @@ mod shim {
         false
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::{correction, pairs, smlad, sxtb16_ror8, values, words};
+    use super::*;
+    use crate::Model;
+    use crate::layout::GATES;
+    use crate::model::Layer;
+    use crate::random::{self, SplitMix};
+    use crate::writer::{Aligned, QuantGru, QuantLayer, write};
+
+    /// The chain's sums of a part, in the order of its registers r2 to r7.
+    fn part(mut r: [u32; 6], w: &[u32], x: &[u32]) -> [u32; 6] {
+        for (w, x) in w.chunks_exact(3).zip(x.chunks_exact(2)) {
+            for (&w, &x) in w.iter().zip(x) {
+                let dc = sxtb16_ror8(w);
+                r[2] = smlad(w, x, r[2]);
+                r[0] = smlad(w & 0x00f0_00f0, x, r[0]);
+                r[3] = smlad(dc, x, r[3]);
+                r[1] = smlad(dc & !0x000f_000f, x, r[1]);
+            }
+            for (n, x) in [sxtb16_ror8(w[2]), sxtb16_ror8(w[2] << 8)]
+                .into_iter()
+                .zip(x)
+            {
+                r[4] = smlad(n, *x, r[4]);
+                r[5] = smlad(n & !0x000f_000f, *x, r[5]);
+            }
+        }
+        r
+    }
+
+    /// The rows of a block as the routine takes them apart: gates of A and B, candidate's input part of both,
+    /// its recurrent part of both.
+    fn rows(block: &[u32], x: &[u32], h: &[u32], w_shift: u8) -> [u32; 8] {
+        let (w, u) = block.split_at(3 * x.len() / 2);
+        let (xc, hc) = (correction(x), correction(h));
+        let joint = (xc << w_shift).wrapping_add(hc);
+        let [r2, r3, r4, r5, r6, r7] = part([0; 6], w, x);
+        let candidate = |sum: u32, a: u32, c: u32| [a, c.wrapping_add(sum.wrapping_sub(a) << 4)];
+        let [na, nb] = candidate(r6, r7, xc);
+        let gates = [r2, r3, r4, r5].map(|sum| sum << w_shift);
+        let [r2, r3, r4, r5, r6, r7] = part([gates[0], gates[1], gates[2], gates[3], 0, 0], u, h);
+        let mixed = r4.wrapping_sub(r5 << 8).wrapping_sub(r2);
+        let [ua, ub] = candidate(r6, r7, hc);
+        let sixteen = |sum: u32| joint.wrapping_add(sum << 4);
+        let (rz, zb) = (sixteen(r5.wrapping_sub(r3)), sixteen(mixed));
+        [r3, rz, r2.wrapping_add(joint), zb, na, nb, ua, ub]
+    }
+
+    fn dot(w: &[i8], x: &[i16]) -> i64 {
+        w.iter().zip(x).map(|(&w, &x)| w as i64 * x as i64).sum()
+    }
+
+    /// What the rows have to be.
+    fn wanted(g: &QuantGru, unit: usize, x: &[i16], h: &[i16]) -> [i64; 4] {
+        let (i, n) = (g.input, g.header.units as usize);
+        let part = |gate: usize| match unit < n {
+            true => {
+                let row = gate * n + unit;
+                (dot(&g.w[row * i..][..i], x), dot(&g.u[row * n..][..n], h))
+            }
+            false => (0, 0),
+        };
+        let [r, z, (nx, nh)]: [_; GATES] = core::array::from_fn(part);
+        let joint = |(w, u): (i64, i64)| (w << g.header.w_shift) + u;
+        [joint(r), joint(z), nx, nh]
+    }
+
+    #[test]
+    fn rows_separate_exactly_in_every_length() {
+        let mut rng = SplitMix(31);
+        let (longest, every, rounds) = if cfg!(miri) { (9, 4, 1) } else { (67, 1, 300) };
+        for n in (1..=longest).step_by(every) {
+            for (input, units) in [(n, 1 + n * 7 % 11), (1 + n * 5 % 13, n)] {
+                let mut model = random::model(rng.bits(), input, &[units], 1);
+                random::halve(&mut model);
+                if let QuantLayer::Gru(g) = &mut model.layers[0] {
+                    g.header.w_shift = rng.range(0, 3) as u8;
+                    for row in g.w.chunks_mut(input).chain(g.u.chunks_mut(units)) {
+                        if rng.below(3) == 0 {
+                            row.fill([112, -112][rng.below(2)]);
+                        }
+                    }
+                }
+                let bytes = Aligned::new(&write(&model, Layout::Pair4).unwrap());
+                let loaded = Model::load(&bytes).unwrap();
+                let (Layer::Gru(layer), QuantLayer::Gru(g)) =
+                    (&loaded.layers()[0], &model.layers[0])
+                else {
+                    panic!("a GRU layer");
+                };
+                for _ in 0..rounds {
+                    let (x, h) = (values(&mut rng, input), values(&mut rng, units));
+                    let (xw, hw) = (pairs(&x), pairs(&h));
+                    let block_len = Layout::Pair4.gru_block_len(input, units);
+                    for (b, block) in layer.blocks.chunks_exact(block_len).enumerate() {
+                        let found = rows(&words(block), &xw, &hw, g.header.w_shift);
+                        let [ra, za, rb, zb, na, nb, ua, ub] = found.map(|v| v as i32 as i64);
+                        assert_eq!(
+                            [ra, za, na, ua],
+                            wanted(g, 2 * b, &x, &h),
+                            "{input} {units}"
+                        );
+                        assert_eq!(
+                            [rb, zb, nb, ub],
+                            wanted(g, 2 * b + 1, &x, &h),
+                            "{input} {units}"
+                        );
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn frames_refuse_what_the_routine_could_not_run() {
+        let mut model = random::model(3, 5, &[7], 1);
+        random::halve(&mut model);
+        let bytes = Aligned::new(&write(&model, Layout::Pair4).unwrap());
+        let loaded = Model::load(&bytes).unwrap();
+        let Layer::Gru(layer) = &loaded.layers()[0] else {
+            panic!("a GRU layer");
+        };
+        #[repr(align(4))]
+        struct Words([i16; 16]);
+        let (a, mut b) = (Words([0; 16]), Words([0; 16]));
+        let mut sound = |x: &[i16], h: &[i16], out: core::ops::Range<usize>, l: &GruLayer<'_>| {
+            GruFrame::with(&CHAIN, l, x, h, &mut b.0[out]).is_some()
+        };
+        assert!(sound(&a.0[..8], &a.0[..8], 0..8, layer));
+        assert!(!sound(&a.0[..7], &a.0[..8], 0..8, layer));
+        assert!(!sound(&a.0[..8], &a.0[..7], 0..8, layer));
+        assert!(!sound(&a.0[..8], &a.0[..8], 0..7, layer));
+        assert!(!sound(&a.0[1..9], &a.0[..8], 0..8, layer));
+        let pair = GruLayer {
+            layout: Layout::Pair,
+            ..*layer
+        };
+        assert!(!sound(&a.0[..8], &a.0[..8], 0..8, &pair));
+    }
+}
