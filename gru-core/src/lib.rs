@@ -53,6 +53,8 @@
 //!
 //! - `portable`: models in every layout and of every variant, by the portable kernel beside the core's own, for 7 to
 //!   14 kB of flash.
+//! - `int4`: on M4, M7, M33, M0 and M0+ models whose GRU weights take half a byte (`gru train --weight-bits 4`), beside
+//!   those with whole bytes, for some 3 kB of flash. Elsewhere `portable` runs them.
 //! - `f32`: [`float`](https://docs.rs/gru-core/latest/gru_core/float/index.html), models in f32.
 //! - `update`: power-fail-safe update of the model in two slots of a NOR flash, beside [`slot`].
 //! - `defmt`: `defmt::Format` on all public types. `serde`: on what is stored or sent ([`Decision`], [`Counters`], …).

@@ -6,6 +6,9 @@
 //! `quad_mla`, layout `Winograd`), where the shifts cost nothing and two columns share a
 //! multiplication. The heads of both explain the arithmetic.
 //!
+//! With the feature `int4` the kernel `quad` takes weights of half a byte as well (layout `Quad4`,
+//! `quad4_v6m.s`).
+//!
 //! What the assembly computes has a twin in plain Rust here, instruction by instruction where it
 //! matters, which the host's tests compare with the portable kernel; on emulated cores
 //! `firmware-examples/agree` compares the assembly itself.
@@ -31,6 +34,14 @@ const LAYOUT: Layout = if cfg!(gru_active = "quad_mla") {
     Layout::Quad
 };
 
+/// The layout with half a byte for a weight that the assembly reads as well.
+#[cfg(target_arch = "arm")]
+const HALVED: Option<Layout> = if cfg!(all(not(gru_active = "quad_mla"), feature = "int4")) {
+    Some(Layout::Quad4)
+} else {
+    None
+};
+
 /// What a Dense layer's assembly reads; its order is the assembly's.
 #[cfg(target_arch = "arm")]
 #[repr(C)]
@@ -51,8 +62,14 @@ struct DenseArgs {
 mod shim {
     use super::DenseArgs;
 
-    #[cfg(not(gru_active = "quad_mla"))]
+    #[cfg(not(any(gru_active = "quad_mla", feature = "int4")))]
     core::arch::global_asm!(include_str!("quad_v6m.s"), options(raw));
+    #[cfg(all(not(gru_active = "quad_mla"), feature = "int4"))]
+    core::arch::global_asm!(
+        include_str!("quad_v6m.s"),
+        include_str!("quad4_v6m.s"),
+        options(raw)
+    );
     #[cfg(gru_active = "quad_mla")]
     core::arch::global_asm!(include_str!("quad_v7m.s"), options(raw));
 
@@ -64,6 +81,21 @@ mod shim {
         /// one); writes `4 · count` values to `out`. `shift` is `16 - nh_shift`. All pointers are
         /// multiples of four. Four arguments come in registers, the others stay in the frame.
         pub(super) fn gru_quad_gru(
+            blocks: *const u8,
+            x: *const i16,
+            h: *const i16,
+            out: *mut i16,
+            x_pairs: usize,
+            h_pairs: usize,
+            count: usize,
+            shift: u32,
+            table: *const u32,
+            params: usize,
+            w_shift: u32,
+        );
+        /// The same for half bytes.
+        #[cfg(all(not(gru_active = "quad_mla"), feature = "int4"))]
+        pub(super) fn gru_quad_gru4(
             blocks: *const u8,
             x: *const i16,
             h: *const i16,
@@ -111,7 +143,7 @@ fn aligned<T>(slice: &[T]) -> bool {
 fn gru_is_sound(layer: &GruLayer<'_>, x: &[i16], h: &[i16], out: &[i16]) -> bool {
     let units = align4(layer.units());
     let addresses = x.as_ptr().addr() | h.as_ptr().addr() | out.as_ptr().addr();
-    layer.layout == LAYOUT
+    (layer.layout == LAYOUT || HALVED == Some(layer.layout))
         && addresses & 3 == 0
         && x.len() >= align4(layer.input())
         && h.len() >= units
@@ -160,6 +192,7 @@ impl Kernel for Quad {
         "quad"
     };
     const LAYOUT: Layout = LAYOUT;
+    const HALVED: Option<Layout> = HALVED;
 
     #[inline(always)]
     fn gru(layer: &GruLayer<'_>, x: &[i16], h: &[i16], out: &mut [i16]) {
@@ -174,6 +207,22 @@ impl Kernel for Quad {
         // SAFETY: `gru_is_sound` has checked the lengths and alignments of the buffers, `GruLayer`
         // promises those of its blocks, and `out` is a unique borrow apart from the others.
         unsafe {
+            #[cfg(all(not(gru_active = "quad_mla"), feature = "int4"))]
+            if layer.layout == Layout::Quad4 {
+                return shim::gru_quad_gru4(
+                    layer.blocks.as_ptr(),
+                    x.as_ptr(),
+                    h.as_ptr(),
+                    out.as_mut_ptr(),
+                    input.div_ceil(2),
+                    units.div_ceil(2),
+                    units.div_ceil(4),
+                    16 - layer.nh_shift as u32,
+                    TANH_TABLE.as_ptr(),
+                    Layout::Quad4.gru_weights_len(input, units),
+                    layer.w_shift as u32,
+                );
+            }
             shim::gru_quad_gru(
                 layer.blocks.as_ptr(),
                 x.as_ptr(),
@@ -289,6 +338,27 @@ mod twin {
             }
         }
         separate(sums)
+    }
+
+    /// Half bytes: `N` rows of words that hold one column each, the top one signed (`quad4_v6m.s`).
+    pub(super) fn halves<const N: usize>(words: impl Iterator<Item = i32>, x: &[i16]) -> [i32; N] {
+        let mut sums = [0i32; N];
+        for (w, &x) in words.zip(x) {
+            for (k, sum) in sums.iter_mut().enumerate() {
+                let shifted = w >> (4 * (k + 8 - N));
+                *sum = sum.wrapping_add(shifted.wrapping_mul(x as i32));
+            }
+        }
+        let correction = x
+            .iter()
+            .fold(0i32, |sum, &x| sum + x as i32)
+            .wrapping_mul(-128);
+        let mut rows = sums;
+        for (row, next) in rows.iter_mut().zip(&sums[1..]) {
+            *row = (row.wrapping_sub(next << 4) << 4).wrapping_add(correction);
+        }
+        rows[N - 1] <<= 4;
+        rows
     }
 
     fn separate([a, b, c, d]: [i32; 4]) -> [i32; 4] {
@@ -407,6 +477,52 @@ mod tests {
         let most = vec![vec![127i8; 516]; 4];
         check_rows(&most, &[i16::MIN; 516]);
         check_rows(&most, &[i16::MAX; 516]);
+    }
+
+    #[test]
+    fn rows_of_half_bytes_separate_exactly_for_all_lengths() {
+        let mut rng = SplitMix(15);
+        let (every, rounds) = if cfg!(miri) { (13, 2) } else { (1, 40) };
+        for n in (1..=67).step_by(every).chain([585]) {
+            for round in 0..rounds {
+                let extreme = round % 2 == 0;
+                let columns = Layout::Quad4.columns(n);
+                let mut x: Vec<i16> = (0..n)
+                    .map(|_| match extreme {
+                        true => [i16::MIN, i16::MAX][rng.below(2)],
+                        false => rng.bits() as i16,
+                    })
+                    .collect();
+                x.resize(columns, 0);
+                let mut bytes = vec![0; Layout::Quad4.gru_part_len(n)];
+                let mut want = [[0i32; 4]; 3];
+                let steady = [-112, 112][rng.below(2)];
+                for (gate, want) in want.iter_mut().enumerate() {
+                    for (unit, want) in want.iter_mut().enumerate() {
+                        for (column, &x) in x.iter().enumerate() {
+                            let w = match (column < n, extreme) {
+                                (false, _) => 0,
+                                (true, true) if n > 67 => steady,
+                                (true, true) => [-112, 112][rng.below(2)],
+                                (true, false) => 16 * rng.range(-7, 7) as i8,
+                            };
+                            let place = Layout::Quad4.gru_weight(n, gate, unit, column);
+                            bytes[place.byte] = place.encode(bytes[place.byte], w);
+                            *want += w as i32 * x as i32;
+                        }
+                    }
+                }
+                let words: Vec<i32> = bytes
+                    .chunks_exact(4)
+                    .map(|w| i32::from_le_bytes(w.try_into().unwrap()))
+                    .collect();
+                let (gates, candidate) = words.split_at(columns);
+                let [ra, rb, rc, rd, za, zb, zc, zd] = twin::halves(gates.iter().copied(), &x);
+                assert_eq!([[ra, rb, rc, rd], [za, zb, zc, zd]], want[..2], "{n}");
+                let candidate = candidate.iter().flat_map(|&w| [w, w << 16]);
+                assert_eq!(twin::halves(candidate, &x), want[2], "{n}");
+            }
+        }
     }
 
     #[test]
