@@ -25,7 +25,7 @@ struct Workload {
 
 fn workload(name: &str) -> Option<Workload> {
     let (features, units, outputs, softmax): (_, &'static [usize], _, _) = match name {
-        "w1" | "check" | "count" => (5, &[32], 3, true),
+        "w1" | "check" | "count" | "count-int4" => (5, &[32], 3, true),
         "w2" => (9, &[64], 6, true),
         "w3" => (10, &[154], 12, true),
         "w4" => (6, &[32, 32], 4, false),
@@ -104,7 +104,7 @@ fn main() {
     let kernel = var("GRU_BENCH_KERNEL", kernel);
     match &*name {
         "check" => write_check(out, &kernel, layout),
-        "count" => write_count(out, &core_name, &kernel, layout),
+        "count" | "count-int4" => write_count(out, &core_name, &kernel, layout),
         _ => {}
     }
     if name == "check-f32" {
@@ -123,7 +123,12 @@ fn write_count(out: &Path, core_name: &str, kernel: &str, layout: Layout) {
     let (mut widest, mut state) = (0, 0);
     for name in ["w1", "w2", "w3", "w4", "w5"] {
         let w = workload(name).expect("a workload");
-        let model = random::model(SEED, w.features, w.units, w.outputs);
+        let mut model = random::model(SEED, w.features, w.units, w.outputs);
+        let halved = layout.weight_bits() == 4;
+        if halved {
+            random::halve(&mut model);
+        }
+        let name = format!("{name}{}", if halved { "-int4" } else { "" });
         let bytes = gru_core::writer::write(&model, layout).expect("a sound model");
         let loaded = gru_core::writer::Aligned::new(&bytes);
         let loaded = gru_core::Model::load(&loaded).expect("a sound model");

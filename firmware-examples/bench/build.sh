@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # build.sh CORE WORKLOAD OUT.elf: builds the measured program.
 # WORKLOAD "check" (or "check-f32") builds the program that compares with the host's results instead,
-# "count" the one that counts instructions by itself (see count.sh).
+# "count" (or "count-int4") the one that counts instructions by itself (see count.sh).
 # CORE: m0plus m3 m4 m7 m33 m55. WORKLOAD: w1 ... w5, with a suffix -f32, or -int4 (not m3, m55).
 set -euo pipefail
 fail() { echo "build.sh: $1" >&2; exit 2; }
@@ -21,6 +21,7 @@ case $workload in
     w[1-5]-f32) bin=step_f32 features=f32 ;;
     w[1-5]-int4) bin=step features=int4 ;;
     check|count) bin=$workload features="" ;;
+    count-int4) bin=count features=int4 ;;
     check-f32) bin=check_f32 features=f32 ;;
     *) fail "unknown workload '$workload'" ;;
 esac
