@@ -23,7 +23,7 @@ pub const UNIT_PARAMS: usize = 16;
 /// Bytes of a Dense row's parameters: multiplier and bias of 32 bits.
 pub const ROW_PARAMS: usize = 8;
 /// The most units that one block holds.
-pub const MAX_GROUP: usize = if cfg!(feature = "std") { 8 } else { 4 };
+pub const MAX_GROUP: usize = 8;
 
 /// Bytes in front of the words of four rows in the layout [`Layout::Winograd`].
 pub(crate) const HEAD: usize = 16;
@@ -58,7 +58,7 @@ pub enum Layout {
     Rows,
     /// Two units a block, a column of both in one halfword: cores with `SMLAD` (M4, M7, M33).
     Pair,
-    /// Four units a block, a column of all four in one word: cores without (M0+, M3).
+    /// Eight units a block, a column of four of them in one word: cores without (M0, M0+).
     Quad,
     /// Four units a block, eight columns of a row at once: cores with the vector extension (M55,
     /// M85).
@@ -137,7 +137,16 @@ impl Layout {
         }
     }
 
-    /// Units (or Dense rows) that share a block: 1, 2, 4 or 8.
+    /// Units of a GRU layer that share a block: 1, 2, 4 or 8.
+    #[inline]
+    pub const fn gru_group(self) -> usize {
+        match self {
+            Self::Quad => 8,
+            _ => self.group(),
+        }
+    }
+
+    /// Dense rows that share a block: 1, 2, 4 or 8.
     #[inline]
     pub const fn group(self) -> usize {
         match self {
@@ -179,7 +188,7 @@ impl Layout {
     /// Bytes of a group of rows of a GRU layer over `n` columns.
     #[inline]
     pub const fn rows_len(self, n: usize) -> usize {
-        let weights = self.group() * self.columns(n);
+        let weights = self.gru_group() * self.columns(n);
         match self.weight_bits() {
             4 => weights / 2,
             _ => self.head_len() + weights,
@@ -189,7 +198,8 @@ impl Layout {
     /// Bytes of a group of rows of a Dense layer over `n` columns.
     #[inline]
     pub const fn dense_rows_len(self, n: usize) -> usize {
-        self.whole().rows_len(n)
+        let whole = self.whole();
+        whole.head_len() + whole.group() * whole.columns(n)
     }
 
     /// Bytes of one part (input or recurrent) of a GRU block with `n` columns.
@@ -207,13 +217,13 @@ impl Layout {
     /// Bytes of a GRU block: weights and parameters.
     #[inline]
     pub const fn gru_block_len(self, input: usize, units: usize) -> usize {
-        self.gru_weights_len(input, units) + self.group() * UNIT_PARAMS
+        self.gru_weights_len(input, units) + self.gru_group() * UNIT_PARAMS
     }
 
     /// Bytes of a GRU layer.
     #[inline]
     pub const fn gru_len(self, input: usize, units: usize) -> usize {
-        units.div_ceil(self.group()) * self.gru_block_len(input, units)
+        units.div_ceil(self.gru_group()) * self.gru_block_len(input, units)
     }
 
     /// Bytes of a Dense layer's weights, padded to whole words.
@@ -261,12 +271,13 @@ impl Layout {
             }
             Self::Pair => pair_place(column / 2 * GATES + gate, unit, column),
             Self::Quad => {
+                let half = unit / 4;
                 let word = if gate == CANDIDATE {
-                    2 * columns + column
+                    4 * columns + 2 * column + half
                 } else {
-                    2 * column + gate
+                    half * 2 * columns + 2 * column + gate
                 };
-                quad_place(word, unit)
+                quad_place(word, unit & 3)
             }
             Self::Winograd => quad_place(gate * (columns + HEAD / 4) + HEAD / 4 + column, unit),
             // The rows of two units, eight columns each, then the next eight columns.
@@ -402,7 +413,7 @@ mod tests {
             for n in 1..20 {
                 let mut seen = BTreeSet::new();
                 for gate in 0..GATES {
-                    for unit in 0..layout.group() {
+                    for unit in 0..layout.gru_group() {
                         for column in 0..layout.columns(n) {
                             let place = layout.gru_weight(n, gate, unit, column);
                             let halves = match place.part {

@@ -678,7 +678,7 @@ fn check_gru(
 ) -> Result<(), LoadError> {
     let (units, w_shift) = (header.units as usize, header.w_shift);
     let long = is_long((input << w_shift) + units);
-    let group = layout.group();
+    let group = layout.gru_group();
     let (w_len, u_len) = (layout.gru_part_len(input), layout.gru_part_len(units));
     let block_len = layout.gru_block_len(input, units);
     for (b, block) in blocks.chunks_exact(block_len.max(1)).enumerate() {
@@ -738,7 +738,7 @@ fn check_dense(
     let (weights, params) = bytes
         .split_at_checked(weights_len)
         .ok_or(LoadError::Header)?;
-    let used = units.div_ceil(layout.group()) * layout.rows_len(input);
+    let used = units.div_ceil(layout.group()) * layout.dense_rows_len(input);
     check_heads(layout, input, weights)?;
     all_zero(weights.get(used..).unwrap_or(&[]))?;
     let weight = |row: usize, column: usize| {

@@ -388,7 +388,7 @@ fn write_gru(
     if !g.initial_state.is_empty() {
         expect_len("initial_state", g.initial_state.len(), units)?;
     }
-    let group = layout.group();
+    let group = layout.gru_group();
     for first in (0..units).step_by(group) {
         let start = out.len();
         for (weights, n) in [(&g.w, input), (&g.u, units)] {
@@ -537,7 +537,7 @@ fn read_gru(g: &crate::GruLayer<'_>, layout: Layout) -> QuantGru {
         b: vec![0; 4 * units],
         initial_state: g.initial().collect(),
     };
-    let group = layout.group();
+    let group = layout.gru_group();
     for (b, block) in g
         .blocks
         .chunks_exact(layout.gru_block_len(input, units))

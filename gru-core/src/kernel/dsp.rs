@@ -625,7 +625,8 @@ mod shim {
     }
 
     /// [`condition`] of 16-bit counts, where it cannot saturate before its end.
-    #[inline(always)]
+    // One copy of it for all kinds of samples.
+    #[inline(never)]
     pub(super) fn condition_narrow(params: &[u8], raw: &[i16], x: &mut [i16]) {
         let n = raw.len().min(x.len());
         if n == 0 || params.len() < FEATURE_PARAMS * n {

@@ -130,13 +130,22 @@ fn accumulate(layout: Layout, part: &[u8], columns: usize, x: &[i16]) -> Accumul
             }
         }
         Layout::Quad => {
-            let (rz, n) = part
-                .split_at_checked(part.len() / GATES * 2)
-                .unwrap_or_default();
-            let columns = rz.as_chunks::<8>().0.iter().zip(n.as_chunks::<4>().0);
-            for ((rz, n), &x) in columns.zip(x) {
-                let words = rz.chunks_exact(4).chain(core::iter::once(n.as_slice()));
-                for (acc, word) in acc.iter_mut().zip(words) {
+            // Reset and update of four units, of the other four, the candidate of all.
+            let mut thirds = part.chunks_exact((part.len() / GATES).max(1));
+            let mut next = || thirds.next().unwrap_or_default().as_chunks::<8>().0;
+            for (half, words) in [next(), next()].into_iter().enumerate() {
+                for (words, &x) in words.iter().zip(x) {
+                    for (acc, word) in acc.iter_mut().zip(words.chunks_exact(4)) {
+                        if let Some(acc) = acc.as_chunks_mut::<4>().0.get_mut(half) {
+                            quad_mac(acc, word, x);
+                        }
+                    }
+                }
+            }
+            for (words, &x) in next().iter().zip(x) {
+                let [.., candidate] = &mut acc;
+                let halves = candidate.as_chunks_mut::<4>().0;
+                for (acc, word) in halves.iter_mut().zip(words.chunks_exact(4)) {
                     quad_mac(acc, word, x);
                 }
             }
@@ -223,7 +232,7 @@ fn pair_mac(acc: &mut [i32; MAX_GROUP], word: &[u8], x: &[i16]) {
 
 /// One column of four rows, the first three biased.
 #[inline]
-fn quad_mac(acc: &mut [i32; MAX_GROUP], word: &[u8], x: i16) {
+fn quad_mac(acc: &mut [i32], word: &[u8], x: i16) {
     if let ([a, b, c, d, ..], [wa, wb, wc, wd]) = (acc, word) {
         mac(a, *wa ^ 0x80, x);
         mac(b, *wb ^ 0x80, x);
@@ -368,7 +377,7 @@ fn each_block(layer: &GruLayer<'_>, mut f: impl FnMut(usize, &[u8], &[u8], &[u8]
                 Some((w, u.get(..layout.gru_part_len(units))?, params))
             });
         if let Some((w, u, params)) = parts {
-            f(b * layout.group(), w, u, params);
+            f(b * layout.gru_group(), w, u, params);
         }
     }
 }
@@ -481,7 +490,7 @@ pub(crate) fn dense_any(layer: &DenseLayer<'_>, x: &[i16], out: &mut [i16]) {
         return;
     };
     let group = layout.group();
-    let rows = weights.chunks_exact(layout.rows_len(input).max(1));
+    let rows = weights.chunks_exact(layout.dense_rows_len(input).max(1));
     // `by_ref` here and below: without it `zip` divides by the chunk's width, and the check of that division
     // stays in images that are optimized for size.
     let mut params = params.chunks_exact(group * ROW_PARAMS);

@@ -132,6 +132,33 @@
 	stm	r2!, {r3-r5}
 	.endm
 
+	@ The frame of these layers, in place of that of whole bytes.
+	.equ	F_BLOCK, 0	@ the first four arguments
+	.equ	F_X, 4
+	.equ	F_H, 8
+	.equ	F_OUT, 12
+	.equ	F_PARAM, 16	@ the block's parameters
+	.equ	F_CUR, 20	@ end of the x that the loop runs over
+	.equ	F_X8, 24	@ entries into the loops
+	.equ	F_H8, 28
+	.equ	F_X4, 32
+	.equ	F_H4, 36
+	.equ	F_SKIP, 40	@ bytes of the candidate's weights for x
+	.equ	F_HP, 44	@ h of the block's units
+	.equ	F_IX, 48	@ i0 i1 i2 of x
+	.equ	F_IH, 60	@ of h
+	.equ	F_IJ, 72	@ two words
+	.equ	F_NX, 84	@ four units each
+	.equ	F_NH, 100
+	.equ	FRAME, 116
+	.equ	ARGS, FRAME + 36	@ the other arguments, behind the saved registers
+	.equ	F_XEND, ARGS	@ comes as pairs of columns of x
+	.equ	F_HEND, ARGS + 4	@ comes as pairs of columns of h
+	.equ	F_BLOCKS, ARGS + 8
+	.equ	F_SHIFT, ARGS + 12
+	.equ	F_TABLE, ARGS + 16
+	.equ	F_PARAMS, ARGS + 20	@ from the start of a block
+	.equ	F_WSHIFT, ARGS + 24
 	.equ	F_JOINT, F_IJ	@ -128 of the sums over x, shifted, and h
 	.equ	F_S4, F_IJ + 4	@ z of A, before it is taken apart
 
@@ -256,9 +283,8 @@ gru_quad_gru4:
 	ldr	r1, [sp, #F_PARAM]
 	movs	r5, #128
 	lsls	r5, r5, #8
-	adds	r2, r5, r5
-	subs	r2, #1
-	mov	r12, r2
+	adds	r0, r5, r5
+	subs	r0, #1
 	ROWSN	MU_N, B_NH, F_NH, SAT
 	@ W x, reset and update: sums in r6 r8 r9 r10 and r7 r11 r12 lr.
 	ldr	r0, [sp, #F_BLOCK]
@@ -322,7 +348,7 @@ gru_quad_gru4:
 	str	r7, [sp, #F_S4]
 	PART	r6, r8
 	PART	r7, r11
-	UNIT	0, r4
+	UNIT	0, 0, r4
 	mov	r6, r8
 	PART	r6, r9
 	mov	r7, r11
@@ -331,18 +357,18 @@ gru_quad_gru4:
 	movs	r4, #255
 	lsls	r4, r4, #3
 	adds	r4, #4
-	UNIT	1, r8, r4
+	UNIT	1, 0, r8, r4
 	mov	r6, r9
 	PART	r6, r10
 	mov	r7, r12
 	PART	r7, lr
-	UNIT	2, r8, r4
+	UNIT	2, 0, r8, r4
 	ldr	r7, [sp, #F_S4]
 	mov	r6, r10
 	PART	r6, r7
 	mov	r7, lr
 	lsls	r7, r7, #4
-	UNIT	3, r8, r4
+	UNIT	3, 0, r8, r4
 	adds	r0, #64
 	ldr	r1, [sp, #F_HP]
 	adds	r1, #8

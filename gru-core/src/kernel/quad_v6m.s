@@ -1,5 +1,8 @@
 @ GRU and Dense layers on the Quad layout for ARMv6-M (Cortex-M0, M0+); also runs on ARMv7-M.
 @
+@ A block of a GRU layer has eight units: in each part reset and update of four units, those of the
+@ other four, the candidate of all. So the loop over columns always has eight rows.
+@
 @ A word holds one column of four rows, A in the lowest byte; A, B, C biased by 128, D signed.
 @ The word shifted right by 24, 16, 8 and 0 is D, 2^8 D + C', 2^16 D + 2^8 C' + B' and
 @ 2^24 D + 2^16 C' + 2^8 B' + A' (' = biased). Each is multiplied by x and summed modulo 2^32:
@@ -168,28 +171,29 @@
 
 @ ---- GRU layer -------------------------------------------------------------------------
 
-	.equ	F_BLOCK, 0	@ the first four arguments
+	.equ	F_W, 0		@ the first four arguments; the first one becomes the next weights of W
 	.equ	F_X, 4
-	.equ	F_H, 8
+	.equ	F_HP, 8		@ h of the block's units
 	.equ	F_OUT, 12
-	.equ	F_PARAM, 16	@ the block's parameters
-	.equ	F_CUR, 20	@ end of the x that the loop runs over
-	.equ	F_X8, 24	@ entries into the loops
-	.equ	F_H8, 28
-	.equ	F_X4, 32
-	.equ	F_H4, 36
-	.equ	F_SKIP, 40	@ bytes of the candidate's weights for x
-	.equ	F_HP, 44	@ h of the block's units
-	.equ	F_IX, 48	@ i0 i1 i2 of x
-	.equ	F_IH, 60	@ of h
-	.equ	F_IJ, 72	@ of x, and 2^-w_shift of those of h
-	.equ	F_NX, 84	@ four units each
-	.equ	F_NH, 100
-	.equ	FRAME, 116
+	.equ	F_U, 16		@ the next weights of U
+	.equ	F_PARAM, 20	@ the block's parameters
+	.equ	F_CUR, 24	@ end of the x that the loop runs over
+	.equ	F_NEXT, 28	@ where the loop goes on when it is there
+	.equ	F_XE, 32	@ entries into the loop
+	.equ	F_HE, 36
+	.equ	F_X16, 40	@ bytes of two words for each column of x
+	.equ	F_H32, 44	@ and of four for each of h
+	.equ	F_H, 48
+	.equ	F_IX, 52	@ i0 i1 i2 of x
+	.equ	F_IH, 64	@ of h
+	.equ	F_IJ, 76	@ of x, and 2^-w_shift of those of h
+	.equ	F_NX, 88	@ eight units each
+	.equ	F_NH, 120
+	.equ	FRAME, 156
 	.equ	ARGS, FRAME + 36	@ the other arguments, behind the saved registers
 	.equ	F_XEND, ARGS	@ comes as pairs of columns of x
 	.equ	F_HEND, ARGS + 4	@ comes as pairs of columns of h
-	.equ	F_BLOCKS, ARGS + 8
+	.equ	F_BLOCKS, ARGS + 8	@ of four units
 	.equ	F_SHIFT, ARGS + 12
 	.equ	F_TABLE, ARGS + 16
 	.equ	F_PARAMS, ARGS + 20	@ from the start of a block
@@ -213,27 +217,34 @@
 	adds	\acc, \acc, \m
 	.endm
 
-	@ Four rows, units D to A, with sums r7 r8 r9 r10: r1 = parameters; results at \slot.
-	@ Clobbers r2, r3, r4, r6.
-	.macro	ROWS mul, bias, slot, finish
-	mov	r6, r10
-	lsls	r4, r6, #8
+	@ Four rows, units D to A, with sums \a \b \c \d: r1 = parameters; results at \slot.
+	@ Clobbers r2, r3, r4, r6, \d.
+	.macro	ROWS a, b, c, d, mul, bias, slot, finish
+	mov	r2, \d
+	lsls	r4, r2, #8
+	.ifc	\a, r6
+	mov	\d, \a		@ out of the way
+	.endif
+	mov	r6, r2
 	ROW	r6, r3, r2, \mul + 48, \bias + 48
 	\finish	r6, r2
 	str	r6, [sp, #\slot + 12]
-	mov	r2, r9
+	mov	r2, \c
 	subs	r6, r2, r4
 	lsls	r4, r2, #8
 	ROW	r6, r3, r2, \mul + 32, \bias + 32
 	\finish	r6, r2
 	str	r6, [sp, #\slot + 8]
-	mov	r2, r8
+	mov	r2, \b
 	subs	r6, r2, r4
 	lsls	r4, r2, #8
 	ROW	r6, r3, r2, \mul + 16, \bias + 16
 	\finish	r6, r2
 	str	r6, [sp, #\slot + 4]
-	subs	r6, r7, r4
+	.ifc	\a, r6
+	mov	r6, \d
+	.endif
+	subs	r6, \a, r4
 	ROW	r6, r3, r2, \mul, \bias
 	\finish	r6, r2
 	str	r6, [sp, #\slot]
@@ -242,9 +253,9 @@
 	.macro	KEEP u, t
 	.endm
 
-	@ To sat16, r12 = 65535.
+	@ To sat16, r0 = 65535.
 	.macro	SAT u, t
-	CLAMP	\u, \t, r12
+	CLAMP	\u, \t, r0
 	uxth	\u, \u
 	subs	\u, \u, r5
 	.endm
@@ -256,9 +267,9 @@
 	mov	\high, \t
 	.endm
 
-	@ The gates of unit \u: sums of r in r6, of z in r7; r0 = parameters, r1 = table, \max = 65535,
+	@ The gates of unit \u of four: sums of r in r6, of z in r7; r0 = parameters of the four, r1 = table, \max = 65535,
 	@ \mask = 2044 or nothing, r5 = 32768. Clobbers r2, r3, r6, r7.
-	.macro	UNIT u, max, mask
+	.macro	UNIT u, half, max, mask
 	ldrh	r2, [r0, #MU_R + 16 * \u]
 	REQ	r6, r3, r2
 	ldrh	r2, [r0, #B_R + 16 * \u]
@@ -267,11 +278,11 @@
 	CLAMP	r6, r2, \max
 	TANH	r6, r2, r3, \mask
 	adds	r6, r6, r5		@ r
-	ldr	r2, [sp, #F_NH + 4 * \u]
+	ldr	r2, [sp, #F_NH + 16 * \half + 4 * \u]
 	muls	r6, r2, r6
 	ldr	r3, [sp, #F_SHIFT]
 	asrs	r6, r3
-	ldr	r2, [sp, #F_NX + 4 * \u]
+	ldr	r2, [sp, #F_NX + 16 * \half + 4 * \u]
 	adds	r6, r6, r2
 	CLAMP	r6, r2, \max
 	TANH	r6, r2, r3, \mask		@ n
@@ -284,7 +295,7 @@
 	TANH	r7, r2, r3, \mask
 	adds	r7, r7, r5		@ z
 	ldr	r2, [sp, #F_HP]		@ n + z (h - n), rounded
-	ldrh	r2, [r2, #2 * \u]
+	ldrh	r2, [r2, #8 * \half + 2 * \u]
 	sxth	r2, r2
 	subs	r2, r2, r6
 	muls	r2, r7, r2
@@ -293,7 +304,105 @@
 	adds	r2, r2, r5
 	asrs	r2, r2, #16
 	ldr	r3, [sp, #F_OUT]
-	strh	r2, [r3, #2 * \u]
+	strh	r2, [r3, #8 * \half + 2 * \u]
+	.endm
+
+	@ The loop over eight rows, with weights from r0: sums start at \init, \next comes after it.
+	@ Sums of the first word in r6 r8 r9 r10, of the second in r7 r11 r12 lr. Clobbers r1-r5.
+	.macro	START8 x, end, entry, init, next
+	adr	r2, \next
+	ldr	r1, [sp, #\end]
+	str	r1, [sp, #F_CUR]
+	str	r2, [sp, #F_NEXT]
+	ldr	r1, [sp, #\x]
+	add	r2, sp, #\init
+	ldm	r2!, {r5, r6, r7}
+	ldr	r4, [sp, #\entry]
+	mov	r8, r6
+	mov	r9, r7
+	mov	r11, r6
+	mov	r12, r7
+	movs	r6, #0
+	mov	r10, r6
+	mov	lr, r6
+	mov	r6, r5
+	mov	r7, r5
+	bx	r4
+	.endm
+
+	@ Reset and update of four units: the sums over x, on top of them, shifted, those over h, and the
+	@ new states.
+	.macro	FOUR half
+	ldr	r0, [sp, #F_W]
+	START8	F_X, F_XEND, F_XE, F_IJ, .Lshift\half
+	.p2align 2
+.Lshift\half:
+	.if	\half == 0
+	str	r0, [sp, #F_W]
+	.endif
+	ldr	r0, [sp, #F_U]
+	ldr	r2, [sp, #F_WSHIFT]
+	lsls	r6, r2
+	lsls	r7, r2
+	SHIFT	r8, r4, r2
+	SHIFT	r9, r4, r2
+	SHIFT	r10, r4, r2
+	SHIFT	r11, r4, r2
+	SHIFT	r12, r4, r2
+	SHIFT	lr, r4, r2
+	adr	r1, .Lgates\half
+	ldr	r2, [sp, #F_HEND]
+	str	r1, [sp, #F_NEXT]
+	str	r2, [sp, #F_CUR]
+	ldr	r1, [sp, #F_H]
+	ldr	r4, [sp, #F_HE]
+	bx	r4
+	.p2align 2
+.Lgates\half:
+	.if	\half == 0
+	str	r0, [sp, #F_U]
+	.endif
+	ldr	r0, [sp, #F_PARAM]
+	.if	\half == 1
+	adds	r0, #64
+	.endif
+	ldr	r1, [sp, #F_TABLE]
+	movs	r5, #128
+	lsls	r5, r5, #8
+	adds	r4, r5, r5
+	subs	r4, #1
+	mov	r2, r8
+	lsls	r2, r2, #8
+	subs	r6, r6, r2
+	mov	r2, r11
+	lsls	r2, r2, #8
+	subs	r7, r7, r2
+	UNIT	0, \half, r4
+	mov	r6, r8
+	mov	r2, r9
+	lsls	r2, r2, #8
+	subs	r6, r6, r2
+	mov	r7, r11
+	mov	r2, r12
+	lsls	r2, r2, #8
+	subs	r7, r7, r2
+	mov	r8, r4			@ two high registers are free from here on
+	movs	r4, #255
+	lsls	r4, r4, #3
+	adds	r4, #4
+	UNIT	1, \half, r8, r4
+	mov	r6, r9
+	mov	r2, r10
+	lsls	r2, r2, #8
+	subs	r6, r6, r2
+	mov	r7, r12
+	mov	r2, lr
+	lsls	r2, r2, #8
+	subs	r7, r7, r2
+	UNIT	2, \half, r8, r4
+	mov	r6, r10
+	mov	r7, lr
+	UNIT	3, \half, r8, r4
 	.endm
 
 	.global	gru_quad_gru
@@ -310,29 +419,27 @@ gru_quad_gru:
 	sub	sp, #FRAME
 	mov	r4, sp
 	stm	r4!, {r0-r3}
-	@ Entries into the loops; the arguments hold the numbers of pairs.
+	str	r2, [sp, #F_H]
+	@ Entries into the loop; the arguments hold the numbers of pairs.
 	ldr	r0, [sp, #F_XEND]
 	ldr	r1, [sp, #F_HEND]
 	ENTRY	r2, r3, r0, .Lloop8, 100, 7
-	str	r2, [sp, #F_X8]
-	ENTRY	r2, r3, r0, .Lloop4, 52, 7
-	str	r2, [sp, #F_X4]
+	str	r2, [sp, #F_XE]
 	ENTRY	r2, r3, r1, .Lloop8, 100, 7
-	str	r2, [sp, #F_H8]
-	ENTRY	r2, r3, r1, .Lloop4, 52, 7
-	str	r2, [sp, #F_H4]
+	str	r2, [sp, #F_HE]
 	@ Ends of x and h; the sums over both run to whole double words, padded with zeros.
 	ldr	r6, [sp, #F_X]
 	lsls	r7, r0, #2
 	adds	r2, r7, r6
 	str	r2, [sp, #F_XEND]
-	lsls	r7, r7, #1
-	str	r7, [sp, #F_SKIP]
+	lsls	r7, r7, #2
+	str	r7, [sp, #F_X16]
 	adds	r0, #1
 	lsrs	r0, r0, #1
 	lsls	r0, r0, #3
 	ldr	r6, [sp, #F_H]
-	str	r6, [sp, #F_HP]
+	lsls	r7, r1, #5
+	str	r7, [sp, #F_H32]
 	lsls	r7, r1, #2
 	adds	r7, r7, r6
 	str	r7, [sp, #F_HEND]
@@ -359,79 +466,57 @@ gru_quad_gru:
 	ldr	r6, [sp, #F_IX + 8]
 	adds	r5, r5, r6
 	stm	r2!, {r3-r5}
-	ldr	r0, [sp, #F_BLOCK]
+	ldr	r0, [sp, #F_W]
 	b	.Lblock
 	.p2align 2
 	.ltorg
 
+	@ Eight units: the candidate's rows of all, then reset and update of four and four.
 .Lblock:
-	str	r0, [sp, #F_BLOCK]
+	str	r0, [sp, #F_W]
 	ldr	r1, [sp, #F_PARAMS]
 	adds	r1, r1, r0
 	str	r1, [sp, #F_PARAM]
-	@ W x, candidate: behind the two words a column of the others.
-	ldr	r1, [sp, #F_SKIP]
-	lsls	r1, r1, #1
-	adds	r0, r0, r1
-	ldr	r1, [sp, #F_X]
-	add	r2, sp, #F_IX
-	ldr	r3, [sp, #F_XEND]
-	ldr	r4, [sp, #F_X4]
-	bl	.Lmac4
-	ldr	r1, [sp, #F_PARAM]
-	movs	r5, #128
-	lsls	r5, r5, #8
-	ROWS	MW_N, B_NX, F_NX, KEEP
-	@ U h, candidate.
-	ldr	r1, [sp, #F_H]
-	add	r2, sp, #F_IH
-	ldr	r3, [sp, #F_HEND]
-	subs	r4, r3, r1
-	lsls	r4, r4, #2
-	adds	r0, r0, r4
-	ldr	r4, [sp, #F_H4]
-	bl	.Lmac4
-	ldr	r1, [sp, #F_PARAM]
-	movs	r5, #128
-	lsls	r5, r5, #8
-	adds	r2, r5, r5
-	subs	r2, #1
-	mov	r12, r2
-	ROWS	MU_N, B_NH, F_NH, SAT
-	@ W x, reset and update: sums in r6 r8 r9 r10 and r7 r11 r12 lr.
-	ldr	r0, [sp, #F_BLOCK]
-	ldr	r1, [sp, #F_XEND]
-	str	r1, [sp, #F_CUR]
-	ldr	r1, [sp, #F_X]
-	add	r2, sp, #F_IJ
-	ldm	r2!, {r5, r6, r7}
-	ldr	r4, [sp, #F_X8]
-	mov	r8, r6
-	mov	r9, r7
-	mov	r11, r6
-	mov	r12, r7
-	movs	r6, #0
-	mov	r10, r6
-	mov	lr, r6
-	mov	r6, r5
-	mov	r7, r5
-	bx	r4
-	@ U h on top of them, shifted.
-2:	ldr	r2, [sp, #F_SKIP]
+	@ W x, candidate: behind four words a column of the others.
+	ldr	r1, [sp, #F_X16]
+	lsls	r2, r1, #1
 	adds	r0, r0, r2
-	ldr	r2, [sp, #F_WSHIFT]
-	lsls	r6, r2
-	lsls	r7, r2
-	SHIFT	r8, r4, r2
-	SHIFT	r9, r4, r2
-	SHIFT	r10, r4, r2
-	SHIFT	r11, r4, r2
-	SHIFT	r12, r4, r2
-	SHIFT	lr, r4, r2
-	ldr	r1, [sp, #F_H]
-	str	r3, [sp, #F_CUR]
-	ldr	r4, [sp, #F_H8]
-	bx	r4
+	adds	r1, r1, r0
+	str	r1, [sp, #F_U]
+	START8	F_X, F_XEND, F_XE, F_IX, .Lwx
+	.p2align 2
+.Lwx:
+	ldr	r1, [sp, #F_PARAM]
+	movs	r5, #128
+	lsls	r5, r5, #8
+	ROWS	r6, r8, r9, r10, MW_N, B_NX, F_NX, KEEP
+	adds	r1, #64
+	ROWS	r7, r11, r12, lr, MW_N, B_NX, F_NX + 16, KEEP
+	@ U h, candidate.
+	ldr	r2, [sp, #F_H32]
+	adds	r0, r0, r2
+	START8	F_H, F_HEND, F_HE, F_IH, .Luh
+	.p2align 2
+.Luh:
+	ldr	r1, [sp, #F_PARAM]
+	movs	r5, #128
+	lsls	r5, r5, #8
+	adds	r0, r5, r5
+	subs	r0, #1
+	ROWS	r6, r8, r9, r10, MU_N, B_NH, F_NH, SAT
+	adds	r1, #64
+	ROWS	r7, r11, r12, lr, MU_N, B_NH, F_NH + 16, SAT
+	FOUR	0
+	ldr	r1, [sp, #F_BLOCKS]
+	subs	r1, #1
+	bne	1f
+	b	.Lend
+1:	subs	r1, #1
+	str	r1, [sp, #F_BLOCKS]
+	b	.Lfour1
+.Lagain:
+	b	.Lblock			@ out of reach from the end
+
 	.p2align 2
 	.thumb_func
 .Lloop8:
@@ -447,61 +532,25 @@ gru_quad_gru:
 	cmp	r1, r2
 	beq	1f
 	b	.Lloop8
-1:	ldr	r3, [sp, #F_HEND]
-	cmp	r1, r3
-	beq	1f
-	b	2b
-1:	ldr	r0, [sp, #F_PARAM]
-	ldr	r1, [sp, #F_TABLE]
-	movs	r5, #128
-	lsls	r5, r5, #8
-	adds	r4, r5, r5
-	subs	r4, #1
-	mov	r2, r8
-	lsls	r2, r2, #8
-	subs	r6, r6, r2
-	mov	r2, r11
-	lsls	r2, r2, #8
-	subs	r7, r7, r2
-	UNIT	0, r4
-	mov	r6, r8
-	mov	r2, r9
-	lsls	r2, r2, #8
-	subs	r6, r6, r2
-	mov	r7, r11
-	mov	r2, r12
-	lsls	r2, r2, #8
-	subs	r7, r7, r2
-	mov	r8, r4			@ two high registers are free from here on
-	movs	r4, #255
-	lsls	r4, r4, #3
-	adds	r4, #4
-	UNIT	1, r8, r4
-	mov	r6, r9
-	mov	r2, r10
-	lsls	r2, r2, #8
-	subs	r6, r6, r2
-	mov	r7, r12
-	mov	r2, lr
-	lsls	r2, r2, #8
-	subs	r7, r7, r2
-	UNIT	2, r8, r4
-	mov	r6, r10
-	mov	r7, lr
-	UNIT	3, r8, r4
+1:	ldr	r2, [sp, #F_NEXT]
+	mov	pc, r2
+
+	.p2align 2
+.Lfour1:
+	FOUR	1
 	adds	r0, #64
 	ldr	r1, [sp, #F_HP]
-	adds	r1, #8
+	adds	r1, #16
 	str	r1, [sp, #F_HP]
 	ldr	r1, [sp, #F_OUT]
-	adds	r1, #8
+	adds	r1, #16
 	str	r1, [sp, #F_OUT]
 	ldr	r1, [sp, #F_BLOCKS]
-	subs	r1, #1
-	str	r1, [sp, #F_BLOCKS]
-	beq	1f
-	b	.Lblock
-1:	add	sp, #FRAME
+	cmp	r1, #0
+	beq	.Lend
+	b	.Lagain
+.Lend:
+	add	sp, #FRAME
 	pop	{r4-r7}
 	mov	r8, r4
 	mov	r9, r5
