@@ -5,7 +5,8 @@
 
 use gru_train_host::board::{Emulator, Machine};
 use gru_train_host::reliability::device::{
-    LOAD_STACK, STEP_STACK, absent, bits, duration, everything_is_required, exact, fastest,
+    COMPARED, LOAD_STACK, STEP_STACK, absent, bits, duration, everything_is_required, exact,
+    fastest,
 };
 use gru_train_host::reliability::handover::{self, Queue};
 
@@ -45,7 +46,10 @@ fn every_core_has_the_bits_of_the_host_and_its_own_kernel() {
     for (machine, emulator) in fastest() {
         let found = bits(machine, emulator, 100, false).expect("runs");
         println!("{found:?}");
-        assert_eq!((found.models, found.steps, found.differ), (5, 500, 0));
+        assert_eq!(
+            (found.models, found.steps, found.differ),
+            (COMPARED as u64, 100 * COMPARED as u64, 0)
+        );
         assert!(found.right_kernel, "{found:?}");
         assert!(
             found.stack[0] <= LOAD_STACK && found.stack[1] <= STEP_STACK,

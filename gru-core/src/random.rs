@@ -2,10 +2,11 @@
 
 use crate::activation::Activation;
 use crate::artifact::{DenseHeader, GapPolicy, GruHeader, Readout};
-use crate::input::FeatureParams;
+use crate::input::{FeatureParams, Limits};
 use crate::layout::GATES;
 use crate::writer::{QuantDense, QuantGru, QuantLayer, QuantModel};
 use std::format;
+use std::vec;
 use std::vec::Vec;
 
 /// Steele, Lea and Flood's SplitMix64: small, and the same everywhere.
@@ -155,4 +156,54 @@ pub fn model(seed: u64, features: usize, units: &[usize], outputs: usize) -> Qua
         decision: None,
         self_test: Vec::new(),
     }
+}
+
+/// Models with every option: each activation as candidate with each as gate, both places of the reset gate, clipped or
+/// not, initial states, read-outs and gap policies in turn; and four of Keras' default variant, which every layout
+/// holds.
+pub fn variants() -> Vec<QuantModel> {
+    let activations = [
+        Activation::Tanh,
+        Activation::Sigmoid,
+        Activation::HardSigmoid,
+        Activation::HardTanh,
+        Activation::Softsign,
+        Activation::Linear,
+        Activation::Relu,
+    ];
+    let exponent = |a: Activation| if a.is_bounded() { 0 } else { 2 };
+    let mut all = Vec::new();
+    for (i, activation) in activations.into_iter().enumerate() {
+        for (j, recurrent) in activations.into_iter().enumerate() {
+            let case = activations.len() * i + j;
+            let mut variant = model(case as u64, 4, &[6, 5], 3);
+            let header = GruHeader {
+                activation,
+                recurrent_activation: recurrent,
+                exponent: exponent(activation),
+                recurrent_exponent: exponent(recurrent),
+                reset_after: case.is_multiple_of(2),
+                clip: if case.is_multiple_of(3) { 9000 } else { 32767 },
+                nh_shift: (case % 5) as u8,
+                w_shift: (case % 8) as u8,
+                initial_state: case % 4 == 1,
+                ..GruHeader::new(6)
+            };
+            let mut rng = SplitMix(case as u64);
+            variant.layers[0] = QuantLayer::Gru(gru(&mut rng, 4, header));
+            variant.readout = [
+                Readout::Last,
+                Readout::Mean { skip: 2 },
+                Readout::Exponential { shift: 3 },
+            ][case % 3];
+            variant.gap = [GapPolicy::Hold, GapPolicy::Zero, GapPolicy::Skip][case / 3 % 3];
+            if case % 2 == 1 {
+                let (low, high) = (-30_000, 31_000);
+                variant.limits = vec![Limits { low, high }; 4];
+            }
+            all.push(variant);
+        }
+    }
+    all.extend((100..104).map(|seed| model(seed, 5, &[9, 7], 4)));
+    all
 }

@@ -1,80 +1,20 @@
 //! The same bits on every machine: digests that are written down here, over models with every
 //! option, every layout, all kinds of samples, outputs, probabilities and counters.
 //!
-//! Runs on any host; `tools/bitexact.sh` runs it in debug and release builds, on 32 bits and, with
+//! Runs on any host; `bitexact.sh` runs it in debug and release builds, on 32 bits and, with
 //! fewer steps, on a big-endian machine under Miri.
 #![cfg(feature = "std")]
 
-use gru_core::activation::Activation;
-use gru_core::artifact::{GapPolicy, GruHeader, Readout};
-use gru_core::input::Limits;
 use gru_core::layout::Layout;
 use gru_core::random::{self, SplitMix};
 use gru_core::softmax::softmax_q15;
-use gru_core::writer::{Aligned, QuantLayer, QuantModel, host_state, write};
+use gru_core::writer::{Aligned, host_state, write};
 use gru_core::{Digest, Model, StateRef};
 
 /// Steps of every model that any machine runs.
 const FEW: usize = 16;
 /// Steps of every model, but for interpreters.
 const ALL: usize = 2000;
-
-/// Every activation as candidate and as gate, both places of the reset gate, clipped or not,
-/// initial states, read-outs and gap policies in turn.
-fn models() -> Vec<QuantModel> {
-    let activations = [
-        Activation::Tanh,
-        Activation::Sigmoid,
-        Activation::HardSigmoid,
-        Activation::HardTanh,
-        Activation::Softsign,
-        Activation::Linear,
-        Activation::Relu,
-    ];
-    let mut all = Vec::new();
-    for (i, activation) in activations.into_iter().enumerate() {
-        for (j, recurrent) in activations.into_iter().enumerate() {
-            let case = activations.len() * i + j;
-            let mut model = random::model(case as u64, 4, &[6, 5], 3);
-            let exponent = |a: Activation| if a.is_bounded() { 0 } else { 2 };
-            let header = GruHeader {
-                activation,
-                recurrent_activation: recurrent,
-                exponent: exponent(activation),
-                recurrent_exponent: exponent(recurrent),
-                reset_after: case.is_multiple_of(2),
-                clip: if case.is_multiple_of(3) { 9000 } else { 32767 },
-                nh_shift: (case % 5) as u8,
-                w_shift: (case % 8) as u8,
-                initial_state: case % 4 == 1,
-                ..GruHeader::new(6)
-            };
-            let mut rng = SplitMix(case as u64);
-            model.layers[0] = QuantLayer::Gru(random::gru(&mut rng, 4, header));
-            model.readout = [
-                Readout::Last,
-                Readout::Mean { skip: 2 },
-                Readout::Exponential { shift: 3 },
-            ][case % 3];
-            model.gap = [GapPolicy::Hold, GapPolicy::Zero, GapPolicy::Skip][case / 3 % 3];
-            if case % 2 == 1 {
-                model.limits = vec![
-                    Limits {
-                        low: -30_000,
-                        high: 31_000
-                    };
-                    4
-                ];
-            }
-            all.push(model);
-        }
-    }
-    // Keras' default variant, which every layout holds.
-    for seed in 100..104 {
-        all.push(random::model(seed, 5, &[9, 7], 4));
-    }
-    all
-}
 
 /// Adds everything that a step makes visible.
 fn step(model: &Model<'_>, state: &mut StateRef, rng: &mut SplitMix, all: &mut Digest) {
@@ -127,7 +67,7 @@ fn step(model: &Model<'_>, state: &mut StateRef, rng: &mut SplitMix, all: &mut D
 /// The digest over `steps` steps of all models; asserts that no layout makes a difference.
 fn digest_of(steps: usize) -> String {
     let mut all = Digest::default();
-    for model in models() {
+    for model in random::variants() {
         let digests: Vec<u64> = Layout::ALL
             .into_iter()
             // Other variants than the default one are held by rows only.

@@ -9,7 +9,7 @@ use std::sync::{Mutex, PoisonError};
 
 use gru_core::layout::Layout;
 use gru_core::random::{self, SplitMix};
-use gru_core::writer::{Aligned, host_state, write};
+use gru_core::writer::{Aligned, QuantModel, host_state, write};
 use gru_core::{Digest, Model};
 
 use crate::board::{self, BoardError, BoardReport, Emulator, Machine, Options};
@@ -411,7 +411,23 @@ const SHAPES: [(usize, &[usize], usize); 5] = [
     (13, &[33], 4),
 ];
 
-/// Streams `steps` steps of each of five models on a board and on this host; `tamper` changes the host's artifact.
+/// Of [`random::variants`] those in which each activation is candidate once and gate once, and every option is met.
+const VARIANTS: [usize; 7] = [1, 11, 14, 24, 34, 37, 47];
+
+/// The models whose bits are compared: the default variant in five shapes for the core's kernel, and the other variants.
+fn compared() -> Vec<QuantModel> {
+    let mut models: Vec<QuantModel> = (SHAPES.into_iter().enumerate())
+        .map(|(n, (features, units, outputs))| random::model(n as u64, features, units, outputs))
+        .collect();
+    let variants = random::variants().into_iter().enumerate();
+    models.extend(variants.filter_map(|(n, model)| VARIANTS.contains(&n).then_some(model)));
+    models
+}
+
+/// How many models [`bits`] compares.
+pub const COMPARED: usize = SHAPES.len() + VARIANTS.len();
+
+/// Streams `steps` steps of each of [`COMPARED`] models on a board and on this host; `tamper` changes the host's artifact.
 ///
 /// # Errors
 /// As [`board::run`].
@@ -432,9 +448,12 @@ pub fn bits(
         stack: [0; 2],
         memory: [0; 2],
     };
-    for (n, (features, units, outputs)) in SHAPES.into_iter().enumerate() {
-        let mut quant = random::model(n as u64, features, units, outputs);
-        let artifact = write(&quant, layout).map_err(|e| failed(&e))?;
+    for (n, mut quant) in compared().into_iter().enumerate() {
+        let features = quant.features.len();
+        // Other variants than the default one have one layout.
+        let artifact = write(&quant, layout)
+            .or_else(|_| write(&quant, Layout::Rows))
+            .map_err(|e| failed(&e))?;
         let stream = samples(n as u64, features, steps);
         let report = board::run(
             machine,

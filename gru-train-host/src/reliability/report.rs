@@ -4,6 +4,7 @@ use std::cell::OnceCell;
 use std::path::Path;
 use std::time::Instant;
 
+use crate::board::Emulator;
 use gru_core::Model;
 use gru_core::layout::Layout;
 use gru_core::writer::{Aligned, write};
@@ -67,7 +68,7 @@ const QUICK: Budget = Budget {
     faults: 1_000,
     artifact: 1024,
     twice: 24,
-    board_steps: 400,
+    board_steps: 100_000,
     timed_steps: 10_000,
     people: 24,
     epochs: 20,
@@ -86,7 +87,7 @@ const FULL: Budget = Budget {
     faults: 10_000,
     artifact: 10 * 1024,
     twice: 512,
-    board_steps: 20_000,
+    board_steps: 100_000,
     timed_steps: 10_000,
     people: 48,
     epochs: 40,
@@ -137,7 +138,14 @@ impl Shared<'_> {
         self.boards.get_or_init(|| {
             (device::fastest().into_iter())
                 .map(|(machine, emulator)| {
-                    device::bits(machine, emulator, self.budget.board_steps, false)
+                    // The embedded emulator runs ten million instructions a second, QEMU hundreds.
+                    let most = if emulator == Emulator::Qemu {
+                        usize::MAX
+                    } else {
+                        400
+                    };
+                    let steps = self.budget.board_steps.min(most);
+                    device::bits(machine, emulator, steps, false)
                 })
                 .collect()
         })
