@@ -57,7 +57,7 @@ pub const TARGETS: [Target; 6] = [
 
 /// Bytes of flash that load, self-test, step, window, decisions, snapshot and restore may take together, per optimization level:
 /// a tenth above what was measured when this was written, on the largest of the targets.
-pub const FLASH_BUDGETS: [(&str, u64); 2] = [("3", 65_000), ("s", 43_500)];
+pub const FLASH_BUDGETS: [(&str, u64); 2] = [("3", 70_000), ("s", 44_000)];
 /// The same for an image that takes its own kernel's layout only (feature `smallest`), at opt-level s.
 pub const SMALLEST_BUDGET: u64 = 31_000;
 
@@ -245,7 +245,9 @@ pub fn images(root: &Path) -> Result<Images, Trouble> {
 // ---- rows 11 to 13: boards ----------------------------------------------------------------------
 
 /// Bytes of stack that `load` may take on any core.
-pub const LOAD_STACK: u32 = 1792;
+pub const LOAD_STACK: u32 = 2048;
+/// Bytes of stack that `load` and a step may take where the portable kernel runs a variant that no other one has.
+pub const PORTABLE_STACK: u32 = 2048;
 /// Bytes of stack that a step may take with the core's own kernel.
 pub const STEP_STACK: u32 = 512;
 
@@ -396,8 +398,10 @@ pub struct Bits {
     pub differ: u64,
     /// Whether the log names the kernel that the core should have.
     pub right_kernel: bool,
-    /// Most stack that `load` and a step took, in bytes.
+    /// Most stack that `load` and a step took with the core's kernel, in bytes.
     pub stack: [u32; 2],
+    /// The same with the portable kernel, which runs the variants that no other one has.
+    pub portable_stack: [u32; 2],
     /// Bytes of RAM of the largest state, and of flash of the firmware.
     pub memory: [u64; 2],
 }
@@ -446,6 +450,7 @@ pub fn bits(
         differ: 0,
         right_kernel: true,
         stack: [0; 2],
+        portable_stack: [0; 2],
         memory: [0; 2],
     };
     for (n, mut quant) in compared().into_iter().enumerate() {
@@ -481,8 +486,13 @@ pub fn bits(
         let same = report.digest == digest.value() && report.logits == [logits];
         found.differ += u64::from(!same);
         found.right_kernel &= names_kernel(&report, kernel);
-        let [load, step] = found.stack;
-        found.stack = [
+        let deepest = if n < SHAPES.len() {
+            &mut found.stack
+        } else {
+            &mut found.portable_stack
+        };
+        let [load, step] = *deepest;
+        *deepest = [
             load.max(report.load_stack_bytes),
             step.max(report.step_stack_bytes),
         ];
