@@ -227,6 +227,36 @@ fn train_eval_and_run_on_one_csv() {
     let (code, out, _) = gru(&["run", &model, &csv, "--json"]);
     assert_eq!((code, json(&out)["steps"].as_u64()), (0, Some(15_000)));
     assert_eq!(gru(&["summary", &model]).0, 0);
+    // Half a byte for a GRU weight, where the layout has such a form; six columns take the room of eight.
+    let whole = fs::metadata(&model).unwrap().len();
+    for (layout, bits, saved) in [
+        ("pair", 4, 3 * 12 * (6 + 12) - 3 * 12 * (8 + 12) / 2),
+        ("vector", 8, 0),
+    ] {
+        let few = path("few.gru");
+        let (code, _, err) = gru(&[
+            "train",
+            &csv,
+            "--units",
+            "12",
+            "--epochs",
+            "1",
+            "--weight-bits",
+            "4",
+            "--layout",
+            layout,
+            "-o",
+            &few,
+        ]);
+        assert_eq!(code, 0, "{err}");
+        let (_, out, _) = gru(&["inspect", &few, "--json"]);
+        assert_eq!(json(&out)["weight_bits"], bits, "{out}");
+        if saved > 0 {
+            assert_eq!(whole - fs::metadata(&few).unwrap().len(), saved);
+        }
+        assert_eq!(gru(&["run", &few, &csv, "--json"]).0, 0);
+    }
+    refused(&["train", &csv, "--weight-bits", "9"], &["--weight-bits"]);
     // Without the float model beside it, int8 alone.
     fs::remove_file(path("m.float.json")).unwrap();
     let (code, out, _) = gru(&["eval", &model, &csv, "--json"]);

@@ -266,9 +266,10 @@ pub(crate) fn train(args: &TrainArgs, console: &mut Console<'_>) -> Result<(), F
         },
     )?;
     console.say(format!(
-        "accuracy on {} {on}: float {}, int8 {}, same decision on {}",
+        "accuracy on {} {on}: float {}, int{} {}, same decision on {}",
         grouped(judged.len() as u64),
         percent(float_accuracy),
+        model.layout().weight_bits(),
         percent(int8_accuracy),
         percent(agree)
     ));
