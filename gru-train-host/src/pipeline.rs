@@ -180,6 +180,15 @@ pub struct Product {
 
 /// Trains, calibrates, quantizes and writes. The error is one line.
 pub fn make(order: &Order<'_>, observe: &mut dyn FnMut(Progress<'_>)) -> Result<Product, String> {
+    make_from(order, None, observe)
+}
+
+/// [`make`], where training in floats is over and this is what it came to.
+pub fn make_from(
+    order: &Order<'_>,
+    trained: Option<&Fit>,
+    observe: &mut dyn FnMut(Progress<'_>),
+) -> Result<Product, String> {
     let Order { data, config, .. } = *order;
     let per_step = config.readout == Readout::Every;
     let train = Feed::new(data, order.train, &order.by, per_step);
@@ -204,6 +213,7 @@ pub fn make(order: &Order<'_>, observe: &mut dyn FnMut(Progress<'_>)) -> Result<
     let hooks = Hooks {
         model: Some(&facts),
         start: None,
+        trained,
     };
     let fit = train::fit_with(
         config,

@@ -150,6 +150,23 @@ pub struct Qat {
     /// Learning rate at the beginning, as a factor of the recipe's; falls to 0 along half a cosine.
     #[serde(default = "tenth")]
     pub lr: f64,
+    /// Share of the loss that is the opinion of the model in floats, which this stage begins with;
+    /// it takes the place of the teacher of `[distill]`. The labels have the rest.
+    #[serde(default)]
+    pub own: f32,
+}
+
+impl Qat {
+    /// What does for most data after `epochs` in floats; fewer bits need longer.
+    pub fn usual(bits: u8, epochs: usize) -> Self {
+        let few = bits < 8;
+        Self {
+            bits,
+            epochs: (epochs / if few { 2 } else { 5 }).max(1),
+            lr: if few { 0.3 } else { 0.02 },
+            own: if few { 0.5 } else { 1.0 },
+        }
+    }
 }
 
 fn eight() -> u8 {
@@ -213,6 +230,9 @@ pub struct Hooks<'a> {
     pub model: Option<&'a ModelSpec>,
     /// Start from these layers instead of fresh ones; `units` is then ignored.
     pub start: Option<&'a ModelSpec>,
+    /// Training in floats is over, and this is what it came to: only quantization-aware training
+    /// is left to do.
+    pub trained: Option<&'a Fit>,
 }
 
 /// Tells how far training is.
@@ -269,6 +289,15 @@ pub struct Fit {
     pub history: Vec<Epoch>,
     /// The epoch whose weights were taken, if one was chosen by validation.
     pub best_epoch: Option<usize>,
+    /// The larger model that was learnt from, if there was one.
+    pub teacher: Option<ModelSpec>,
+}
+
+impl Fit {
+    /// The model that was trained in floats.
+    pub fn float(&self) -> &ModelSpec {
+        self.qat.as_ref().map_or(&self.model, |qat| &qat.float)
+    }
 }
 
 /// Both ends of quantization-aware training.
@@ -381,6 +410,12 @@ impl TrainConfig {
             }
             if !(qat.lr.is_finite() && qat.lr > 0.0) {
                 return bad(format!("qat.lr {}, expected a positive number", qat.lr));
+            }
+            if !(0.0..=1.0).contains(&qat.own) {
+                return bad(format!("qat.own {}, expected 0 to 1", qat.own));
+            }
+            if qat.own > 0.0 && !matches!(self.loss, Loss::Softmax { .. }) {
+                return bad("qat.own needs the softmax loss".into());
             }
         }
         if let Some(stateful) = &self.stateful {
@@ -641,7 +676,8 @@ pub fn fit_with(
             if per_step { "per step" } else { "per sequence" }
         )));
     }
-    let mut model = match hooks.start {
+    let start = hooks.trained.map(Fit::float).or(hooks.start);
+    let mut model = match start {
         Some(start) => {
             let mut start = start.clone();
             start.readout = config.readout;
@@ -686,10 +722,11 @@ pub fn fit_with(
         .set_dropout(dropout)
         .map_err(|e| invalid(e.to_string()))?;
     let teacher = match &config.distill {
+        Some(_) if hooks.trained.is_some() => hooks.trained.and_then(|t| t.teacher.clone()),
         Some(distill) => {
             let hooks = Hooks {
                 model: hooks.model,
-                start: None,
+                ..Hooks::default()
             };
             let config = config.teacher(distill);
             Some(fit_with(&config, data, validation, outputs, &hooks, observe)?.model)
@@ -718,9 +755,15 @@ pub fn fit_with(
     {
         state = checkpoint::read(path, config, state.params.len())?;
     }
+    if let Some(trained) = hooks.trained {
+        let float: Vec<f32> = network.flatten(trained.float());
+        state.begin(&float, config);
+        state.float = Some(float);
+    }
     let run = |network: &Network,
                state: &mut State,
                aware: Option<&Aware>,
+               teacher: Option<Teacher<'_>>,
                until: usize,
                observe: &mut dyn FnMut(Progress<'_>)| {
         let job = Job {
@@ -729,13 +772,13 @@ pub fn fit_with(
             data,
             validation,
             standardize: hooks.model.map(|m| &m.standardize),
-            teacher: taught,
+            teacher,
             aware,
         };
         job.run(observe, state, until)
     };
     if state.float.is_none() {
-        run(&network, &mut state, None, config.epochs, observe)?;
+        run(&network, &mut state, None, taught, config.epochs, observe)?;
     }
     let mut qat_fit = None;
     if let Some(qat) = config.qat
@@ -758,10 +801,19 @@ pub fn fit_with(
             ranges: ranges.clone(),
             bits: qat.bits,
         };
+        let in_floats = network.clone();
+        let own = Teacher {
+            network: &in_floats,
+            model: &aware.model,
+            temperature: 1.0,
+            weight: qat.own,
+        };
+        let taught = if qat.own > 0.0 { Some(own) } else { taught };
         // The grids are part of the network, which the worker threads share.
         let (_, grid) = aware.round(&network, &state.params)?;
         network.set_grid(Some(&grid));
-        run(&network, &mut state, Some(&aware), config.total(), observe)?;
+        let until = config.total();
+        run(&network, &mut state, Some(&aware), taught, until, observe)?;
         let mut master = model.clone();
         network.write(state.result(), &mut master);
         let (twin, _) = quantize::deployed(&master, &ranges, qat.bits, false).map_err(unusable)?;
@@ -777,6 +829,7 @@ pub fn fit_with(
         best_epoch: state.best.as_ref().map(|(epoch, ..)| *epoch),
         history: state.history,
         qat: qat_fit,
+        teacher,
         model,
     })
 }

@@ -1,4 +1,4 @@
-//! `gru bench-quality`: the recommended recipes on recorded data sets, float against int8.
+//! `gru bench-quality`: the recommended recipes on recorded data sets, float against int8 and int4.
 
 use std::path::{Path, PathBuf};
 
@@ -11,7 +11,7 @@ use super::console::{Console, Failure, grouped};
 use super::train::observer;
 use crate::dataset::{self, Dataset, Part, WindowLabel, csv, har};
 use crate::pipeline::{self, Cut, Order, accuracy, agreement};
-use crate::train::{self, TrainConfig};
+use crate::train::{self, Fit, Qat, TrainConfig};
 
 #[derive(Debug, Args)]
 pub(crate) struct BenchQualityArgs {
@@ -30,6 +30,9 @@ pub(crate) struct BenchQualityArgs {
     /// Passes over the training windows, instead of the recipe's.
     #[arg(long)]
     epochs: Option<usize>,
+    /// Threads; the result does not depend on it.
+    #[arg(long)]
+    threads: Option<usize>,
     /// Another recipe (`train.toml`) in the place of those chosen.
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
@@ -86,9 +89,17 @@ fn tasks() -> Vec<Task> {
 struct Trial {
     float: f64,
     int8: f64,
-    int8_qat: Option<f64>,
+    int8_qat: f64,
+    int4_qat: f64,
     agreement: f64,
     bytes: usize,
+    int4_bytes: usize,
+}
+
+/// The recipe's quantization-aware training, or the usual one where it has none for this many bits.
+fn aware(config: &TrainConfig, bits: u8) -> Qat {
+    let own = config.qat.filter(|qat| qat.bits == bits);
+    own.unwrap_or_else(|| Qat::usual(bits, config.epochs))
 }
 
 fn trial(data: &Dataset, config: &TrainConfig, validate: bool) -> Result<Trial, String> {
@@ -103,40 +114,43 @@ fn trial(data: &Dataset, config: &TrainConfig, validate: bool) -> Result<Trial, 
         (train, test, _) = dataset::split::hold_out(data, &train, 0.25, 17 + config.seed);
     }
     let (learn, judged) = (cut.windows(data, &train), cut.windows(data, &test));
-    let order = Order {
-        data,
-        train: &learn,
-        validation: &[],
-        by: data.standardisation(&train),
-        config,
-        name: data.name.clone(),
-        layout: Layout::Pair,
-        self_test_steps: 0,
+    let make = |qat: Option<Qat>, trained: Option<&Fit>| {
+        let config = TrainConfig {
+            qat,
+            ..config.clone()
+        };
+        let order = Order {
+            data,
+            train: &learn,
+            validation: &[],
+            by: data.standardisation(&train),
+            config: &config,
+            name: data.name.clone(),
+            layout: Layout::Pair,
+            self_test_steps: 0,
+        };
+        pipeline::make_from(&order, trained, &mut observer())
     };
-    let product = pipeline::make(&order, &mut observer())?;
-    let decide_int8 = |artifact: &[u8]| -> Result<Vec<u16>, String> {
+    let decide = |artifact: &[u8]| -> Result<Vec<u16>, String> {
         let bytes = writer::Aligned::new(artifact);
         let model = Model::load(&bytes).map_err(|e| e.to_string())?;
         let decided = pipeline::decide_int8(&model, data, &judged).map_err(|e| e.to_string())?;
         Ok(decided.classes)
     };
-    let decide_float = |model| pipeline::decide_float(model, data, &judged, config.threads);
-    let shipped = decide_int8(&product.artifact)?;
-    let twin = decide_float(&product.fit.model)?;
-    let mut trial = Trial {
-        float: accuracy(&twin, &judged),
-        int8: accuracy(&shipped, &judged),
-        int8_qat: None,
-        agreement: agreement(&twin, &shipped),
-        bytes: product.artifact.len(),
-    };
-    if let Some(qat) = &product.fit.qat {
-        let (_, _, plain) = pipeline::export(&order, &qat.float)?;
-        trial.int8_qat = Some(trial.int8);
-        trial.float = accuracy(&decide_float(&qat.float)?, &judged);
-        trial.int8 = accuracy(&decide_int8(&plain)?, &judged);
-    }
-    Ok(trial)
+    let plain = make(None, None)?;
+    let eight = make(Some(aware(config, 8)), Some(&plain.fit))?;
+    let four = make(Some(aware(config, 4)), Some(&plain.fit))?;
+    let float = pipeline::decide_float(&plain.fit.model, data, &judged, config.threads)?;
+    let shipped = decide(&eight.artifact)?;
+    Ok(Trial {
+        float: accuracy(&float, &judged),
+        int8: accuracy(&decide(&plain.artifact)?, &judged),
+        int8_qat: accuracy(&shipped, &judged),
+        int4_qat: accuracy(&decide(&four.artifact)?, &judged),
+        agreement: agreement(&float, &shipped),
+        bytes: eight.artifact.len(),
+        int4_bytes: four.artifact.len(),
+    })
 }
 
 fn read(folder: &Path, task: &Task) -> Result<Dataset, Failure> {
@@ -183,9 +197,9 @@ pub(crate) fn bench_quality(
         }
     }
     console.say(
-        "| data set | recipe | classes | bytes | float % | int8 % | int8 QAT % | same decision % |",
+        "| data set | recipe | classes | float % | int8 % | int8 QAT % | bytes | same decision % | int4 QAT % | bytes |",
     );
-    console.say("|---|---|---|---|---|---|---|---|");
+    console.say("|---|---|---|---|---|---|---|---|---|---|");
     let mut rows = Vec::new();
     for task in &chosen {
         let mut data = read(&args.data, task)?;
@@ -198,39 +212,42 @@ pub(crate) fn bench_quality(
                 .map_err(|e| Failure::input(format!("recipe {}: {e}", task.recipe)))?,
         };
         config.epochs = args.epochs.unwrap_or(config.epochs);
-        let (mut float, mut int8, mut same, mut qat) = (vec![], vec![], vec![], vec![]);
-        let mut bytes = 0;
+        config.threads = args.threads.unwrap_or(config.threads);
+        let mut trials = Vec::new();
         for seed in 0..args.seeds {
             config.seed = seed;
             let trial = trial(&data, &config, args.validate).map_err(Failure::input)?;
             console.note(format!(
-                "{} seed {seed}: float {:.4}, int8 {:.4}{}, {} bytes",
+                "{} {} seed {seed}: float {:.4}, int8 {:.4}, with QAT {:.4} ({} bytes, same decision {:.4}), int4 with QAT {:.4} ({} bytes)",
+                data.name,
                 task.recipe,
                 trial.float,
                 trial.int8,
-                (trial.int8_qat).map_or(String::new(), |q| format!(", with QAT {q:.4}")),
-                trial.bytes
+                trial.int8_qat,
+                trial.bytes,
+                trial.agreement,
+                trial.int4_qat,
+                trial.int4_bytes,
             ));
-            float.push(trial.float);
-            int8.push(trial.int8);
-            qat.extend(trial.int8_qat);
-            same.push(trial.agreement);
-            bytes = bytes.max(trial.bytes);
+            trials.push(trial);
         }
+        let all = |of: fn(&Trial) -> f64| trials.iter().map(of).collect::<Vec<f64>>();
+        let most = |of: fn(&Trial) -> usize| trials.iter().map(of).max().unwrap_or(0);
+        let (float, int8) = (all(|t| t.float), all(|t| t.int8));
+        let (int8_qat, int4_qat) = (all(|t| t.int8_qat), all(|t| t.int4_qat));
+        let (same, bytes) = (all(|t| t.agreement), most(|t| t.bytes));
         console.say(format!(
-            "| {} | {} | {} | {} | {} | {} | {} | {} |",
+            "| {} | {} | {} | {} | {} | {} | {} | {} | {} | {} |",
             data.name,
             task.recipe,
             data.classes.len(),
-            grouped(bytes as u64),
             spread(&float),
             spread(&int8),
-            if qat.is_empty() {
-                "–".into()
-            } else {
-                spread(&qat)
-            },
-            spread(&same)
+            spread(&int8_qat),
+            grouped(bytes as u64),
+            spread(&same),
+            spread(&int4_qat),
+            grouped(most(|t| t.int4_bytes) as u64),
         ));
         rows.push(json!({
             "dataset": task.dataset,
@@ -239,8 +256,8 @@ pub(crate) fn bench_quality(
             "artifact_bytes": bytes,
             "float": float,
             "int8": int8,
-            "int8_qat": (!qat.is_empty()).then_some(qat),
-            "int4_qat": null,
+            "int8_qat": int8_qat,
+            "int4_qat": int4_qat,
             "agreement": same,
         }));
     }

@@ -234,7 +234,8 @@ fn a_recipe_reads_from_toml() {
         Some(Qat {
             bits: 8,
             epochs: 10,
-            lr: 0.1
+            lr: 0.1,
+            own: 0.0
         })
     );
     let distill = config.distill.unwrap();
@@ -288,6 +289,7 @@ fn quantization_aware_training_survives_rounding_to_three_bits() {
             bits: 3,
             epochs: 8,
             lr: 0.5,
+            own: 0.0,
         }),
         ..config
     };
