@@ -117,6 +117,7 @@ fn trial(data: &Dataset, config: &TrainConfig, validate: bool) -> Result<Trial, 
     let make = |qat: Option<Qat>, trained: Option<&Fit>| {
         let config = TrainConfig {
             qat,
+            weight_bits: 8,
             ..config.clone()
         };
         let order = Order {

@@ -407,3 +407,80 @@ fn a_carried_state_remembers_longer_than_a_piece() {
     assert!((result.accuracy() - last.validation_accuracy.unwrap()).abs() < 1e-3);
     assert_eq!(fitted.model, run(3).model);
 }
+
+#[test]
+fn quantization_aware_training_may_be_done_later() {
+    let (x, labels) = toy(200, 9, 31);
+    let data = Sequences::windows(&x, 2, 9, &labels);
+    let config = TrainConfig {
+        epochs: 4,
+        ema: Some(0.9),
+        qat: Some(Qat {
+            bits: 4,
+            epochs: 2,
+            lr: 0.3,
+            own: 0.0,
+        }),
+        distill: Some(Distill {
+            units: vec![8],
+            epochs: 2,
+            temperature: 2.0,
+            weight: 0.5,
+        }),
+        ..small()
+    };
+    let whole = fit(&config, &data, None, 2, &mut silent()).unwrap();
+    let floats = TrainConfig {
+        qat: None,
+        ..config.clone()
+    };
+    let floats = fit(&floats, &data, None, 2, &mut silent()).unwrap();
+    let hooks = Hooks {
+        trained: Some(&floats),
+        ..Hooks::default()
+    };
+    let later = fit_with(&config, &data, None, 2, &hooks, &mut silent()).unwrap();
+    assert_eq!(later.history.len(), 2);
+    assert_eq!(later.float(), &floats.model);
+    assert_eq!(later.qat, whole.qat);
+    assert_eq!(later.model, whole.model);
+}
+
+#[test]
+fn a_model_in_floats_teaches_its_integers() {
+    let (x, labels) = toy(400, 12, 32);
+    let data = Sequences::windows(&x, 2, 12, &labels);
+    let config = TrainConfig {
+        epochs: 15,
+        ..small()
+    };
+    let floats = fit(&config, &data, None, 2, &mut silent()).unwrap();
+    // Wrong labels show who is listened to.
+    let wrong: Vec<i32> = labels.iter().map(|l| 1 - l).collect();
+    let wrong = Sequences::windows(&x, 2, 12, &wrong);
+    let right = |own| {
+        let config = TrainConfig {
+            qat: Some(Qat {
+                bits: 8,
+                epochs: 10,
+                lr: 1.0,
+                own,
+            }),
+            ..config.clone()
+        };
+        let hooks = Hooks {
+            trained: Some(&floats),
+            ..Hooks::default()
+        };
+        let fitted = fit_with(&config, &wrong, None, 2, &hooks, &mut silent()).unwrap();
+        evaluate(&fitted.model, &data, 1).unwrap().accuracy()
+    };
+    let (labels, own) = (right(0.0), right(1.0));
+    assert!(own > 0.9 && labels < 0.85, "{own} {labels}");
+    let bad = TrainConfig {
+        loss: Loss::Mse,
+        qat: Some(Qat::usual(8, 10)),
+        ..config.clone()
+    };
+    assert!(bad.check().is_err());
+}
