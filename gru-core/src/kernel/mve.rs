@@ -40,10 +40,13 @@ struct Context {
     half: i32,
     shift: i32,
     end: *const i16,
+    /// Bytes from the second pair's weights of W to the first one's of U.
+    first: isize,
     w_shift: u32,
-    /// Bytes from the second pair's weights of W to the first one's of U, from the second one's of U
-    /// back to the second one's of W, from the first one's of U to the second one's.
-    jumps: [isize; 3],
+    /// From the first pair's weights of U to the second one's.
+    second: isize,
+    /// From the second pair's weights of U back to the second one's of W.
+    back: isize,
 }
 
 const _: () = assert!(
@@ -51,8 +54,10 @@ const _: () = assert!(
         && offset_of!(Context, h_of_block) == 80
         && offset_of!(Context, half) == 88
         && offset_of!(Context, end) == 96
-        && offset_of!(Context, w_shift) == 100
-        && offset_of!(Context, jumps) == 104,
+        && offset_of!(Context, first) == 100
+        && offset_of!(Context, w_shift) == 104
+        && offset_of!(Context, second) == 108
+        && offset_of!(Context, back) == 112,
     "the assembly has these offsets"
 );
 
@@ -93,8 +98,10 @@ impl Kernel for Mve {
             half: 32768,
             shift: (layer.nh_shift & 7) as i32 - 16,
             end: out.as_ptr().wrapping_add(blocks * LANES),
+            first: w,
             w_shift: (layer.w_shift & 7) as u32,
-            jumps: [w, -(w + u), u],
+            second: u,
+            back: -(w + u),
         };
         #[allow(unsafe_code, reason = "vector instructions")]
         // SAFETY: as checked above, `blocks` blocks are there, at a multiple of four, and four
@@ -189,7 +196,7 @@ macro_rules! sum_loop {
 
 /// The sums of three rows of two units over both parts: those of the gates go on over the state, shifted.
 macro_rules! sum_pair {
-    ($jump:literal, $r:literal, $z:literal, $nx:literal, $nh:literal) => {
+    ($shift_and_jump:literal, $r:literal, $z:literal, $nx:literal, $nh:literal) => {
         concat!(
             "ldrd r3, r5, [r9]
             movs r0, #0
@@ -200,10 +207,9 @@ macro_rules! sum_pair {
             mov r12, r0
             ",
             sum_loop!(),
-            "ldr r3, [r9, #100]
-            ldr r5, [r9, #",
-            $jump,
-            "]
+            "ldrd ",
+            $shift_and_jump,
+            "
             strd r4, r12, [r9, #",
             $nx,
             "]
@@ -255,10 +261,10 @@ unsafe fn layer_blocks(blocks: *const u8, context: Context) {
             "ldrd r6, r7, [r9, #80]",
             "vldrw.u32 q7, [r3]",
             "3:",
-            sum_pair!("104", "16", "32", "48", "64"),
-            "ldr r5, [r9, #108]",
+            sum_pair!("r5, r3, [r9, #100]", "16", "32", "48", "64"),
+            "ldr r5, [r9, #112]",
             "add r1, r5",
-            sum_pair!("112", "24", "40", "56", "72"),
+            sum_pair!("r3, r5, [r9, #104]", "24", "40", "56", "72"),
             "ldrd r0, r2, [r9, #88]",
             "vadd.i32 q6, q7, r1",
             "vldrw.u32 q2, [r9, #16]", // reset
