@@ -619,38 +619,32 @@ fn is_long(n: usize) -> bool {
     n > (MAX_ROW_SUM / 128) as usize
 }
 
-/// Refuses a row whose accumulator could leave 32 bits, and padding that is not canonical.
+/// `Σ|w|` of a row; refuses padding that is not canonical. An accumulator is at most `32768 · Σ|w|`.
 ///
-/// `weight(row, column)` covers the stored rows and columns; those from `rows` and `columns` on
-/// are padding. An accumulator is at most `32768 · Σ|w|`; `fits(row, Σ|w|)` says whether that fits.
-/// Where rows are not `long` it does, and only their padding needs a look. Weights of 4 bits are
-/// symmetric.
-fn check_rows(
+/// `weight(column)` covers the stored columns; those from `columns` on are padding, in a row that is
+/// itself `padding` all. Where rows are not `long` only padding needs a look, and the sum is 0.
+/// Weights of 4 bits are symmetric.
+#[inline(always)]
+fn row_sum(
     (layer, bits, long): (u8, u8, bool),
-    (rows, stored_rows): (usize, usize),
+    padding: bool,
     (columns, stored_columns): (usize, usize),
-    weight: impl Fn(usize, usize) -> i8,
-    mut fits: impl FnMut(usize, u32) -> bool,
-) -> Result<(), LoadError> {
+    weight: impl Fn(usize) -> i8,
+) -> Result<u32, LoadError> {
+    let columns = if padding { 0 } else { columns };
     let start = if long || bits == 4 { 0 } else { columns };
-    for row in 0..stored_rows {
-        let padding = row >= rows;
-        let mut sum = 0;
-        for column in if padding { 0 } else { start }..stored_columns {
-            let w = weight(row, column).unsigned_abs() as u32;
-            if w != 0 && (padding || column >= columns) {
-                return Err(LoadError::NotCanonical);
-            }
-            if bits == 4 {
-                range(Field::Weight, layer as usize, w as usize / 16, 7)?;
-            }
-            sum += w;
+    let mut sum = 0;
+    for column in start..stored_columns {
+        let w = weight(column).unsigned_abs() as u32;
+        if w != 0 && column >= columns {
+            return Err(LoadError::NotCanonical);
         }
-        if !fits(row, sum) {
-            return Err(LoadError::Overflow { layer });
+        if bits == 4 {
+            range(Field::Weight, layer as usize, w as usize / 16, 7)?;
         }
+        sum += w;
     }
-    Ok(())
+    Ok(sum)
 }
 
 /// Refuses sums in front of the weights that are not theirs.
@@ -688,30 +682,29 @@ fn check_gru(
         let (pad, params) = rest.split_at_checked(params_at).ok_or(LoadError::Header)?;
         all_zero(pad)?;
         let here = (units - b * group).min(group);
-        // What the rows of the gates have left after their input part.
-        let mut left = [MAX_ROW_SUM; GATES * MAX_GROUP];
-        for (part, n, shift) in [(w, input, w_shift), (u, units, 0)] {
-            check_heads(layout, n, part)?;
-            let weight = |row: usize, column: usize| {
-                // Rows are numbered unit by unit so that padding units come last.
-                let place = layout.gru_weight(n, row % GATES, row / GATES, column);
-                place.decode(part.get(place.byte).copied().unwrap_or(0))
-            };
-            let rows = (GATES * here, GATES * group);
-            let bits = layout.weight_bits();
-            let columns = (n, layout.columns(n));
-            check_rows((layer, bits, long), rows, columns, weight, |row, sum| {
-                if row % GATES == CANDIDATE {
-                    return sum <= MAX_ROW_SUM;
-                }
-                let rest = left
-                    .get(row)
-                    .and_then(|left| left.checked_sub(sum << shift));
-                if let (Some(left), Some(rest)) = (left.get_mut(row), rest) {
-                    *left = rest;
-                }
-                rest.is_some()
-            })?;
+        check_heads(layout, input, w)?;
+        check_heads(layout, units, u)?;
+        for row in 0..GATES * group {
+            // Rows are numbered unit by unit so that padding units come last.
+            let (unit, gate) = (row / GATES, row % GATES);
+            let mut both = 0;
+            for (part, n, shift) in [(w, input, w_shift), (u, units, 0)] {
+                let columns = (n, layout.columns(n));
+                let kind = (layer, layout.weight_bits(), long);
+                let sum = row_sum(kind, unit >= here, columns, |column| {
+                    let place = layout.gru_weight(n, gate, unit, column);
+                    place.decode(part.get(place.byte).copied().unwrap_or(0))
+                })?;
+                // The candidate's parts have an accumulator each.
+                both = if gate == CANDIDATE {
+                    sum.max(both)
+                } else {
+                    both + (sum << shift)
+                };
+            }
+            if both > MAX_ROW_SUM {
+                return Err(LoadError::Overflow { layer });
+            }
         }
         for (g, p) in params.chunks_exact(UNIT_PARAMS).enumerate().take(MAX_GROUP) {
             let p = crate::kernel::portable::UnitParams::read(p);
@@ -741,19 +734,17 @@ fn check_dense(
     let used = units.div_ceil(layout.group()) * layout.dense_rows_len(input);
     check_heads(layout, input, weights)?;
     all_zero(weights.get(used..).unwrap_or(&[]))?;
-    let weight = |row: usize, column: usize| {
-        let place = layout.dense_weight(input, row, column);
-        place.decode(weights.get(place.byte).copied().unwrap_or(0))
-    };
-    let rows = (units, layout.rows(units));
     let columns = (input, layout.columns(input));
-    check_rows(
-        (layer, 8, is_long(input)),
-        rows,
-        columns,
-        weight,
-        |_, sum| sum <= MAX_ROW_SUM,
-    )?;
+    for row in 0..layout.rows(units) {
+        let kind = (layer, 8, is_long(input));
+        let sum = row_sum(kind, row >= units, columns, |column| {
+            let place = layout.dense_weight(input, row, column);
+            place.decode(weights.get(place.byte).copied().unwrap_or(0))
+        })?;
+        if sum > MAX_ROW_SUM {
+            return Err(LoadError::Overflow { layer });
+        }
+    }
     for (row, p) in params.chunks_exact(8).enumerate() {
         let [m0, m1, m2, m3, b0, b1, b2, b3] = *p else {
             return Err(LoadError::Header);
