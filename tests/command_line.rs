@@ -256,7 +256,8 @@ fn train_eval_and_run_on_one_csv() {
         }
         assert_eq!(gru(&["run", &few, &csv, "--json"]).0, 0);
     }
-    refused(&["train", &csv, "--weight-bits", "9"], &["--weight-bits"]);
+    let (code, _, err) = gru(&["train", &csv, "--weight-bits", "9"]);
+    assert!(code == 2 && err.contains("--weight-bits"), "{code} {err}");
     // Without the float model beside it, int8 alone.
     fs::remove_file(path("m.float.json")).unwrap();
     let (code, out, _) = gru(&["eval", &model, &csv, "--json"]);
