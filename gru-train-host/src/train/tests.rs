@@ -484,3 +484,43 @@ fn a_model_in_floats_teaches_its_integers() {
     };
     assert!(bad.check().is_err());
 }
+
+#[test]
+fn a_plateau_lowers_the_rate_and_progress_does_not() {
+    let (x, labels) = toy(200, 8, 33);
+    let data = Sequences::windows(&x, 2, 8, &labels);
+    let wrong: Vec<i32> = labels.iter().map(|l| 1 - l).collect();
+    let wrong = Sequences::windows(&x, 2, 8, &wrong);
+    let config = TrainConfig {
+        schedule: Schedule::Plateau {
+            patience: 1,
+            factor: 0.5,
+        },
+        ..small()
+    };
+    let last = |validation: &Sequences<'_>| {
+        let fitted = fit(&config, &data, Some(validation), 2, &mut silent()).unwrap();
+        fitted.history[5].lr
+    };
+    // What is learnt makes the loss on the inverted labels worse from epoch to epoch.
+    assert!(last(&wrong) <= 0.5 * config.lr);
+    assert_eq!(last(&data), config.lr);
+}
+
+#[test]
+fn a_class_without_weight_is_not_learnt() {
+    let (x, labels) = toy(200, 8, 34);
+    let data = Sequences::windows(&x, 2, 8, &labels);
+    let of_ones = |class_weights| {
+        let config = TrainConfig {
+            class_weights,
+            epochs: 12,
+            ..small()
+        };
+        let fitted = fit(&config, &data, None, 2, &mut silent()).unwrap();
+        let decided = evaluate(&fitted.model, &data, 1).unwrap().classes(2);
+        decided.iter().filter(|c| **c == 1).count()
+    };
+    assert!(of_ones(vec![]) > 50);
+    assert_eq!(of_ones(vec![1.0, 0.0]), 0);
+}
