@@ -78,7 +78,9 @@ fn main() {
     let mut model = random::model(SEED, w.features, w.units, w.outputs);
     let layout = if name.ends_with("-int4") {
         random::halve(&mut model);
-        layout.halved().expect("a core with a kernel for half bytes")
+        layout
+            .halved()
+            .expect("a core with a kernel for half bytes")
     } else {
         layout
     };
