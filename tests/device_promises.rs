@@ -63,6 +63,21 @@ fn every_core_has_the_bits_of_the_host_and_its_own_kernel() {
 }
 
 #[test]
+#[ignore = "five minutes in QEMU: run with --release -- --ignored"]
+fn every_core_has_the_bits_of_the_host_over_a_hundred_thousand_steps() {
+    for (machine, emulator) in fastest() {
+        if emulator != Emulator::Qemu {
+            continue;
+        }
+        let found = bits(machine, emulator, 100_000, false).expect("runs");
+        println!("{found:?}");
+        let models = COMPARED as u64;
+        assert_eq!((found.steps, found.differ), (100_000 * models, 0));
+        assert!(found.right_kernel, "{found:?}");
+    }
+}
+
+#[test]
 fn control_a_model_with_one_bias_off_by_one_unit_is_found() {
     let found = bits(Machine::An386, Emulator::Embedded, 60, true).expect("runs");
     assert!(found.differ >= 4, "{found:?}");
