@@ -247,7 +247,7 @@ pub fn images(root: &Path) -> Result<Images, Trouble> {
 /// Bytes of stack that `load` may take on any core.
 pub const LOAD_STACK: u32 = 2048;
 /// Bytes of stack that `load` and a step may take where the portable kernel runs a variant that no other one has.
-pub const PORTABLE_STACK: u32 = 2048;
+pub const PORTABLE_STACK: u32 = 2304;
 /// Bytes of stack that a step may take with the core's own kernel.
 pub const STEP_STACK: u32 = 512;
 

@@ -314,7 +314,7 @@ fn checks(root: Option<&Path>) -> Vec<(u8, &'static str, &'static str, Check<'_>
         (
             11,
             "stack overflow",
-            "worst stack within 2,048 bytes for load and for a step of the portable kernel, 512 for a step with the core's kernel",
+            "worst stack within 2,048 bytes for load and 512 for a step with the core's kernel, 2,304 for either where the portable one runs",
             Box::new(|_, shared| of_boards(shared, stack)),
         ),
         (
