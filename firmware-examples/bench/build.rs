@@ -71,7 +71,10 @@ fn main() {
     );
     fs::write(out.join("memory.x"), memory).unwrap();
     println!("cargo::rustc-link-search={}", out.display());
-    println!("cargo::rustc-link-arg-bins=-Tlink.x");
+    // `size` has neither vectors nor memory map.
+    for bin in ["step", "check", "count", "step_f32", "check_f32"] {
+        println!("cargo::rustc-link-arg-bin={bin}=-Tlink.x");
+    }
     // Debug information beside the code confuses no tool, but unaligned segments do.
     println!("cargo::rustc-link-arg-bins=--nmagic");
 

@@ -14,7 +14,7 @@
 //! | 20 | … | header |
 
 use crate::activation::Activation;
-use crate::layout::Layout;
+use crate::layout::{Layout, align4};
 use heapless::Vec;
 use serde::{Deserialize, Serialize};
 
@@ -118,6 +118,20 @@ pub enum Readout {
         /// Steps that count, `1..=1024`.
         steps: u16,
     },
+}
+
+impl Readout {
+    /// 16-bit words of a state that it takes.
+    #[cfg(any(feature = "readouts", test))]
+    pub(crate) const fn words(self, outputs: usize) -> usize {
+        let sums = 2 * align4(outputs);
+        match self {
+            Self::Last => 0,
+            Self::Mean { .. } | Self::Exponential { .. } => sums,
+            // The sums, the place of the oldest outputs, the outputs.
+            Self::Sliding { steps } => sums + 4 + align4(steps as usize * outputs),
+        }
+    }
 }
 
 /// How the outputs of a stream become decisions: see [`crate::decision`].
@@ -260,7 +274,7 @@ impl LayerHeader {
             Self::Gru(g) => {
                 let units = g.units as usize;
                 let state = if g.initial_state { 2 * units } else { 0 };
-                layout.gru_len(input, units) + crate::layout::align4(state)
+                layout.gru_len(input, units) + align4(state)
             }
             Self::Dense(d) => layout.dense_len(input, d.units as usize),
         }
@@ -296,18 +310,26 @@ impl GruHeader {
 
 /// A running CRC-32/ISO-HDLC (the one of zip and Ethernet).
 #[derive(Clone)]
-pub struct Crc32(crc::Digest<'static, u32, CrcTable>);
+pub struct Crc32(Running);
 
+/// On hosts sixteen bytes at a time, with 16 kB of tables.
 #[cfg(feature = "std")]
-type CrcTable = crc::Table<16>;
-#[cfg(not(feature = "std"))]
-type CrcTable = crc::NoTable;
+type Running = crc::Digest<'static, u32, crc::Table<16>>;
+#[cfg(feature = "std")]
+static CRC: crc::Crc<u32, crc::Table<16>> =
+    crc::Crc::<u32, crc::Table<16>>::new(&crc::CRC_32_ISO_HDLC);
 
-static CRC: crc::Crc<u32, CrcTable> = crc::Crc::<u32, CrcTable>::new(&crc::CRC_32_ISO_HDLC);
+/// On devices half a byte at a time, with a table of 64 bytes.
+#[cfg(not(feature = "std"))]
+type Running = Halves;
 
 impl Default for Crc32 {
     fn default() -> Self {
-        Self(CRC.digest())
+        #[cfg(feature = "std")]
+        let running = CRC.digest();
+        #[cfg(not(feature = "std"))]
+        let running = Halves::default();
+        Self(running)
     }
 }
 
@@ -320,6 +342,53 @@ impl Crc32 {
     /// The checksum of everything so far.
     pub fn finish(self) -> u32 {
         self.0.finalize()
+    }
+}
+
+/// The register of a CRC that goes on by half a byte.
+#[cfg(any(not(feature = "std"), test))]
+#[derive(Clone)]
+struct Halves(u32);
+
+#[cfg(any(not(feature = "std"), test))]
+impl Default for Halves {
+    fn default() -> Self {
+        Self(u32::MAX)
+    }
+}
+
+#[cfg(any(not(feature = "std"), test))]
+impl Halves {
+    /// What half a byte in the register's lowest bits does to the others.
+    const TABLE: [u32; 16] = {
+        let mut table = [0; 16];
+        let mut half = 0;
+        while half < 16 {
+            let mut register = half as u32;
+            let mut bit = 0;
+            while bit < 4 {
+                register = (register >> 1) ^ (register & 1) * 0xedb8_8320;
+                bit += 1;
+            }
+            table[half] = register;
+            half += 1;
+        }
+        table
+    };
+
+    #[inline(never)]
+    fn update(&mut self, bytes: &[u8]) {
+        let mut register = self.0;
+        for &byte in bytes {
+            register ^= byte as u32;
+            register = (register >> 4) ^ Self::TABLE[(register & 15) as usize];
+            register = (register >> 4) ^ Self::TABLE[(register & 15) as usize];
+        }
+        self.0 = register;
+    }
+
+    fn finalize(self) -> u32 {
+        !self.0
     }
 }
 
@@ -342,4 +411,27 @@ pub fn frame_crc(bytes: &[u8]) -> u32 {
     crc.update(bytes.get(..12).unwrap_or(bytes));
     crc.update(bytes.get(16..).unwrap_or(&[]));
     crc.finish()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::random::SplitMix;
+    use std::vec::Vec;
+
+    #[test]
+    fn half_bytes_give_the_checksum_of_the_crate_crc() {
+        let crc = crc::Crc::<u32>::new(&crc::CRC_32_ISO_HDLC);
+        let mut rng = SplitMix(3);
+        for len in 0..100 {
+            let bytes: Vec<u8> = (0..len).map(|_| rng.bits() as u8).collect();
+            let (mut halves, cut) = (Halves::default(), rng.below(len + 1));
+            halves.update(&bytes[..cut]);
+            halves.update(&bytes[cut..]);
+            assert_eq!(halves.finalize(), crc.checksum(&bytes), "{len} bytes");
+        }
+        let mut halves = Halves::default();
+        halves.update(b"123456789");
+        assert_eq!(halves.finalize(), 0xcbf4_3926);
+    }
 }

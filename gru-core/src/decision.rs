@@ -479,7 +479,7 @@ fn kept_words(model: &Model<'_>) -> usize {
 }
 
 /// The rule of a model: what its artifact says, or the most probable class of every step.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Rule<'a> {
     pub(crate) header: DecisionHeader,
     thresholds: &'a [u8],

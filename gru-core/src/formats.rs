@@ -1,6 +1,7 @@
 //! `defmt::Format` of the types that hold a model or a stream: what tells them apart, not their contents.
 
 use crate::artifact::Crc32;
+#[cfg(feature = "decision")]
 use crate::decision::{DeciderBuf, Stream};
 use crate::model::{DenseLayer, GruLayer, Model};
 use crate::slot::Gate;
@@ -44,6 +45,7 @@ impl<B: ?Sized> Format for StateBuf<B> {
     }
 }
 
+#[cfg(feature = "decision")]
 impl<B: ?Sized> Format for DeciderBuf<B> {
     fn format(&self, f: Formatter<'_>) {
         let (tag, step, outcome) = self.summary();
@@ -55,6 +57,7 @@ impl<B: ?Sized> Format for DeciderBuf<B> {
     }
 }
 
+#[cfg(feature = "decision")]
 impl<const N: usize, const D: usize> Format for Stream<'_, '_, N, D> {
     fn format(&self, f: Formatter<'_>) {
         write!(

@@ -1,145 +1,176 @@
-//! Decodes the artifact's header.
+//! Decodes the artifact's header into a [`Model`], and what the loader reads its numbers with.
 //!
 //! The bytes are those that `postcard` writes. What stands here instead of its decoder accepts only
 //! the one shortest form of every number, so that no header has two encodings, and is a fraction of
 //! its size; a test compares the two on damaged headers.
+//!
+//! The reader goes on after an error, with zeros where there is nothing, and remembers the first
+//! one: the code between two numbers is one call, and a model is used only if no error was found.
 
 use crate::activation::Activation;
+#[cfg(any(feature = "decision", test))]
+use crate::artifact::{DecisionHeader, MAX_VOTES, Smoothing};
 use crate::artifact::{
-    DecisionHeader, DenseHeader, GapPolicy, GruHeader, Header, LayerHeader, Readout, SelfTest,
-    Smoothing,
+    GapPolicy, MAX_DIM, MAX_EXPONENT, MAX_LAYERS, MAX_NH_SHIFT, MAX_W_SHIFT, Readout, SelfTest,
 };
+#[cfg(any(feature = "readouts", test))]
+use crate::artifact::{MAX_HISTORY, MAX_SLIDING};
+use crate::kernel::{PORTABLE, PREFERRED_LAYOUT, known};
 use crate::layout::Layout;
-use crate::load::LoadError;
-use heapless::Vec;
+use crate::load::{Feature, Field, LoadError};
+use crate::model::{DenseLayer, GruLayer, Layer, Model};
 
-/// Decodes a header that takes all of `bytes`.
-pub(crate) fn decode(bytes: &[u8]) -> Result<Header<'_>, LoadError> {
-    let mut reader = Reader {
-        rest: bytes,
-        canonical: true,
-    };
-    let header = reader.header().ok_or(LoadError::Header)?;
-    if reader.rest.is_empty() && reader.canonical {
-        Ok(header)
-    } else {
-        Err(LoadError::NotCanonical)
-    }
-}
-
-struct Reader<'a> {
-    rest: &'a [u8],
-    /// Whether every number so far had its shortest form.
-    canonical: bool,
+/// Bytes in order, and the first error.
+pub(crate) struct Reader<'a> {
+    pub(crate) rest: &'a [u8],
+    /// Bytes that have been asked for.
+    pub(crate) need: usize,
+    pub(crate) error: Option<LoadError>,
+    /// The layer that errors are about.
+    pub(crate) layer: u8,
 }
 
 impl<'a> Reader<'a> {
-    fn header(&mut self) -> Option<Header<'a>> {
-        Some(Header {
-            name: self.text()?,
-            classes: self.text()?,
-            sample_rate_mhz: self.number(32)? as u32,
-            layout: self.layout()?,
-            features: self.short()?,
-            input_exponent: self.byte()?,
-            gap: match self.below(3)? {
-                0 => GapPolicy::Hold,
-                1 => GapPolicy::Zero,
-                _ => GapPolicy::Skip,
-            },
-            limits: self.flag()?,
-            layers: self.layers()?,
-            readout: match self.below(4)? {
-                0 => Readout::Last,
-                1 => Readout::Mean {
-                    skip: self.short()?,
-                },
-                2 => Readout::Exponential {
-                    shift: self.byte()?,
-                },
-                _ => Readout::Sliding {
-                    steps: self.short()?,
-                },
-            },
-            warm_up_steps: self.short()?,
-            decision: if self.flag()? {
-                Some(self.decision()?)
-            } else {
-                None
-            },
-            self_test: if self.flag()? {
-                Some(SelfTest {
-                    steps: self.short()?,
-                    digest: self.number(64)?,
-                })
-            } else {
-                None
-            },
-        })
-    }
-
-    fn layout(&mut self) -> Option<Layout> {
-        let n = self.number(32)? as usize;
-        Layout::ALL.get(n).copied()
-    }
-
-    fn layers<const N: usize>(&mut self) -> Option<Vec<LayerHeader, N>> {
-        let mut layers = Vec::new();
-        for _ in 0..self.below(N as u32 + 1)? {
-            let layer = if self.below(2)? == 0 {
-                LayerHeader::Gru(GruHeader {
-                    units: self.short()?,
-                    activation: self.activation()?,
-                    recurrent_activation: self.activation()?,
-                    exponent: self.byte()?,
-                    recurrent_exponent: self.byte()?,
-                    nh_shift: self.byte()?,
-                    w_shift: self.byte()?,
-                    reset_after: self.flag()?,
-                    go_backwards: self.flag()?,
-                    initial_state: self.flag()?,
-                    clip: self.short()?,
-                })
-            } else {
-                LayerHeader::Dense(DenseHeader {
-                    units: self.short()?,
-                    activation: self.activation()?,
-                    frac: self.byte()?,
-                })
-            };
-            layers.push(layer).ok()?;
+    pub(crate) fn new(rest: &'a [u8]) -> Self {
+        Self {
+            rest,
+            need: 0,
+            error: None,
+            layer: 0,
         }
-        Some(layers)
     }
 
-    fn decision(&mut self) -> Option<DecisionHeader> {
-        Some(DecisionHeader {
-            inverse_temperature: self.short()?,
-            every_steps: self.short()?,
-            smoothing: match self.below(3)? {
-                0 => Smoothing::None,
-                1 => Smoothing::Exponential {
-                    shift: self.byte()?,
-                },
-                _ => Smoothing::Votes {
-                    of: self.byte()?,
-                    enter: self.byte()?,
-                    keep: self.byte()?,
-                },
-            },
-            margin: self.short()?,
-            hold_steps: self.short()?,
-            refractory_steps: self.short()?,
-            background: if self.flag()? {
-                Some(self.short()?)
-            } else {
-                None
-            },
-        })
+    /// Remembers the first error.
+    #[inline(never)]
+    pub(crate) fn fail(&mut self, error: LoadError) {
+        if self.error.is_none() {
+            self.error = Some(error);
+        }
     }
 
-    fn activation(&mut self) -> Option<Activation> {
-        Some(match self.below(7)? {
+    #[inline(never)]
+    pub(crate) fn not_canonical(&mut self) {
+        self.fail(LoadError::NotCanonical);
+    }
+
+    /// A model that needs what this program has been built without.
+    #[inline(never)]
+    pub(crate) fn lacks(&mut self, feature: Feature) {
+        self.fail(LoadError::Feature(feature));
+    }
+
+    /// Refuses a number above its largest value.
+    #[inline(never)]
+    pub(crate) fn range(&mut self, field: Field, found: u32, max: u32) {
+        if found > max {
+            self.fail(LoadError::Range {
+                field,
+                layer: self.layer,
+                found,
+                max,
+            });
+        }
+    }
+
+    /// Refuses numbers outside of `1..=max`: 0 wraps around to the largest one.
+    #[inline(never)]
+    pub(crate) fn positive(&mut self, field: Field, n: u32, max: u32) {
+        self.range(field, n.wrapping_sub(1), max - 1);
+    }
+
+    /// The next `n` bytes; none where there are fewer.
+    #[inline(never)]
+    pub(crate) fn take(&mut self, n: usize) -> &'a [u8] {
+        self.need = self.need.wrapping_add(n);
+        let Some((head, rest)) = self.rest.split_at_checked(n) else {
+            self.fail(LoadError::Header);
+            return &[];
+        };
+        self.rest = rest;
+        head
+    }
+
+    #[inline(never)]
+    fn byte(&mut self) -> u32 {
+        match *self.take(1) {
+            [byte] => byte as u32,
+            _ => 0,
+        }
+    }
+
+    /// A byte that is at most `max`.
+    #[inline(never)]
+    fn small(&mut self, field: Field, max: u8) -> u8 {
+        let byte = self.byte();
+        self.range(field, byte, max as u32);
+        byte as u8
+    }
+
+    /// One of `n` cases.
+    #[inline(never)]
+    fn case(&mut self, n: u32) -> u32 {
+        let case = self.byte();
+        if case >= n {
+            self.fail(LoadError::Header);
+        }
+        case
+    }
+
+    fn flag(&mut self) -> bool {
+        self.case(2) == 1
+    }
+
+    #[inline(never)]
+    fn short(&mut self) -> u16 {
+        self.number(16) as u16
+    }
+
+    /// A dimension in `1..=MAX_DIM`.
+    #[inline(never)]
+    fn dimension(&mut self, field: Field) -> u16 {
+        let n = self.short();
+        self.positive(field, n as u32, MAX_DIM as u32);
+        n
+    }
+
+    /// A number of so many bits, seven in a byte, the lowest first; the top bit says that more follow.
+    #[inline(never)]
+    fn number(&mut self, bits: u32) -> u64 {
+        let mut number = 0u64;
+        let mut at = 0;
+        loop {
+            let byte = self.byte();
+            let left = bits - at;
+            // The last possible byte has neither a successor nor bits that do not fit.
+            if left < 7 && byte >> left != 0 {
+                self.fail(LoadError::Header);
+                return 0;
+            }
+            number |= ((byte & 127) as u64) << (at & 63);
+            if byte < 128 {
+                // A shorter form leaves a last byte of nothing out.
+                if byte == 0 && at != 0 {
+                    self.not_canonical();
+                }
+                return number;
+            }
+            at += 7;
+        }
+    }
+
+    #[inline(never)]
+    fn text(&mut self) -> &'a [u8] {
+        let len = self.number(32) as usize;
+        let text = self.take(len);
+        if !is_utf8(text) {
+            self.fail(LoadError::Header);
+        }
+        text
+    }
+
+    #[inline(never)]
+    fn activation(&mut self) -> Activation {
+        match self.case(7) {
             0 => Activation::Tanh,
             1 => Activation::Sigmoid,
             2 => Activation::HardSigmoid,
@@ -147,74 +178,308 @@ impl<'a> Reader<'a> {
             4 => Activation::Softsign,
             5 => Activation::Linear,
             _ => Activation::Relu,
-        })
-    }
-
-    #[inline(never)]
-    fn text(&mut self) -> Option<&'a str> {
-        let len = self.number(32)? as usize;
-        let (text, rest) = self.rest.split_at_checked(len)?;
-        self.rest = rest;
-        core::str::from_utf8(text).ok()
-    }
-
-    #[inline(never)]
-    fn byte(&mut self) -> Option<u8> {
-        let (&byte, rest) = self.rest.split_first()?;
-        self.rest = rest;
-        Some(byte)
-    }
-
-    #[inline(never)]
-    fn flag(&mut self) -> Option<bool> {
-        match self.byte()? {
-            0 => Some(false),
-            1 => Some(true),
-            _ => None,
         }
     }
 
-    #[inline(never)]
-    fn short(&mut self) -> Option<u16> {
-        Some(self.number(16)? as u16)
+    /// Reads all of the header into `model`; says whether features have limits.
+    pub(crate) fn header(&mut self, model: &mut Model<'a>) -> bool {
+        model.name = self.text();
+        model.classes = self.text();
+        model.sample_rate_mhz = self.number(32) as u32;
+        let layout = self.case(Layout::ALL.len() as u32);
+        let found = Layout::ALL.get(layout as usize);
+        let found = found.copied().unwrap_or(PREFERRED_LAYOUT);
+        let expected = known(found);
+        if found != expected {
+            self.fail(LoadError::Layout { found, expected });
+        }
+        model.layout = expected;
+        model.inputs = self.dimension(Field::Features);
+        model.input_exponent = self.small(Field::Exponent, 15);
+        model.gap = match self.case(3) {
+            0 => GapPolicy::Hold,
+            1 => GapPolicy::Zero,
+            _ => GapPolicy::Skip,
+        };
+        let limits = self.flag();
+        let layers = self.case(MAX_LAYERS as u32 + 1);
+        if layers == 0 {
+            self.fail(LoadError::Range {
+                field: Field::Layers,
+                layer: 0,
+                found: 0,
+                max: MAX_LAYERS as u32,
+            });
+        }
+        for layer in 0..layers {
+            self.layer = layer as u8;
+            let layer = match self.case(2) {
+                0 => Layer::Gru(self.gru(expected)),
+                _ => Layer::Dense(self.dense(expected)),
+            };
+            // After an error `layers` may be more than there is room for.
+            if model.layers.push(layer).is_err() {
+                break;
+            }
+        }
+        self.layer = 0;
+        self.classes(model);
+        model.readout = self.readout(model.outputs());
+        model.warm_up_steps = self.short();
+        if self.flag() {
+            #[cfg(any(feature = "decision", test))]
+            {
+                model.decision = Some(self.decision(model.outputs()));
+            }
+            #[cfg(not(any(feature = "decision", test)))]
+            self.lacks(Feature::Decision);
+        }
+        if self.flag() {
+            let steps = self.short();
+            self.positive(Field::SelfTest, steps as u32, 1024);
+            let digest = self.number(64);
+            model.self_test = Some((SelfTest { steps, digest }, &[]));
+        }
+        limits
     }
 
-    /// A number that is less than `n`.
-    #[inline(never)]
-    fn below(&mut self, n: u32) -> Option<u32> {
-        let number = self.number(32)? as u32;
-        (number < n).then_some(number)
-    }
-
-    /// A number of so many bits, seven in a byte, the lowest first; the top bit says that more follow.
-    #[inline(never)]
-    fn number(&mut self, bits: u32) -> Option<u64> {
-        let mut number = 0u64;
-        let mut at = 0;
-        loop {
-            let byte = self.byte()?;
-            let left = bits - at;
-            // The last possible byte has neither a successor nor bits that do not fit.
-            if left < 7 && byte >> left != 0 {
-                return None;
+    fn gru(&mut self, layout: Layout) -> GruLayer<'a> {
+        let units = self.dimension(Field::Units);
+        let activation = self.activation();
+        let recurrent_activation = self.activation();
+        let limit = |a: Activation| if a.is_bounded() { 0 } else { MAX_EXPONENT };
+        let exponent = self.small(Field::Exponent, limit(activation));
+        let recurrent_exponent = self.small(Field::Exponent, limit(recurrent_activation));
+        let nh_shift = self.small(Field::NhShift, MAX_NH_SHIFT);
+        let w_shift = self.small(Field::WShift, MAX_W_SHIFT);
+        let reset_after = self.flag();
+        let go_backwards = self.flag();
+        // The payload's bytes come later; some stand for them until then.
+        let initial_state: &[u8] = if self.flag() { &[0] } else { &[] };
+        let clip = self.short();
+        self.range(Field::Clip, clip as u32, 32767);
+        let main_variant = activation == Activation::Tanh
+            && recurrent_activation == Activation::Sigmoid
+            && reset_after
+            && clip == 32767;
+        if !main_variant {
+            if !PORTABLE {
+                self.lacks(Feature::Portable);
             }
-            number |= ((byte & 127) as u64) << (at & 63);
-            if byte < 128 {
-                // A shorter form leaves a last byte of nothing out.
-                self.canonical &= byte != 0 || at == 0;
-                return Some(number);
-            }
-            at += 7;
+            self.range(Field::Variant, (layout.whole() != Layout::Rows) as u32, 0);
+        }
+        GruLayer {
+            blocks: &[],
+            initial_state,
+            input: 0,
+            units,
+            clip,
+            layout,
+            activation,
+            recurrent_activation,
+            exponent,
+            recurrent_exponent,
+            nh_shift,
+            w_shift,
+            reset_after,
+            go_backwards,
+            main_variant,
         }
     }
+
+    fn dense(&mut self, layout: Layout) -> DenseLayer<'a> {
+        let units = self.dimension(Field::Units);
+        let activation = self.activation();
+        if !cfg!(any(feature = "activations", test)) && activation != Activation::Linear {
+            self.lacks(Feature::Activations);
+        }
+        let linear = matches!(activation, Activation::Linear | Activation::Relu);
+        let frac = self.small(Field::Frac, if linear { 15 } else { 0 });
+        DenseLayer {
+            bytes: &[],
+            input: 0,
+            units,
+            layout: layout.whole(),
+            activation,
+            frac,
+        }
+    }
+
+    /// There is a name for every output, or none at all.
+    fn classes(&mut self, model: &Model<'a>) {
+        if model.classes.is_empty() {
+            return;
+        }
+        // Every name ends with a new line or the text.
+        let (mut names, mut before, mut empty) = (1, b'\n', false);
+        for &byte in model.classes {
+            if byte == b'\n' {
+                names += 1;
+                empty |= before == b'\n';
+            }
+            before = byte;
+        }
+        let outputs = model.outputs() as u32;
+        if empty || before == b'\n' || names != outputs {
+            self.fail(LoadError::Range {
+                field: Field::Classes,
+                layer: 0,
+                found: names,
+                max: outputs,
+            });
+        }
+    }
+
+    #[cfg(any(feature = "readouts", test))]
+    fn readout(&mut self, outputs: usize) -> Readout {
+        match self.case(4) {
+            0 => Readout::Last,
+            1 => Readout::Mean { skip: self.short() },
+            2 => {
+                let shift = self.byte() as u8;
+                self.positive(Field::Readout, shift as u32, 12);
+                Readout::Exponential { shift }
+            }
+            _ => {
+                let steps = self.short();
+                self.positive(Field::Readout, steps as u32, MAX_SLIDING as u32);
+                let history = steps as u32 * outputs as u32;
+                self.range(Field::History, history, MAX_HISTORY as u32);
+                Readout::Sliding { steps }
+            }
+        }
+    }
+
+    #[cfg(not(any(feature = "readouts", test)))]
+    fn readout(&mut self, _: usize) -> Readout {
+        if self.case(4) != 0 {
+            self.lacks(Feature::Readouts);
+        }
+        Readout::Last
+    }
+
+    #[cfg(any(feature = "decision", test))]
+    fn decision(&mut self, outputs: usize) -> DecisionHeader {
+        let inverse_temperature = self.short();
+        let least = 256;
+        let temperature = inverse_temperature.wrapping_sub(least) as u32;
+        self.range(Field::Temperature, temperature, (u16::MAX - least) as u32);
+        let every_steps = self.short();
+        self.positive(Field::Interval, every_steps as u32, u16::MAX as u32);
+        let mut most = 32768;
+        let smoothing = match self.case(3) {
+            0 => Smoothing::None,
+            1 => {
+                let shift = self.byte() as u8;
+                self.positive(Field::Smoothing, shift as u32, 12);
+                Smoothing::Exponential { shift }
+            }
+            _ => {
+                let mut limit = MAX_VOTES as u32;
+                let [of, enter, keep] = core::array::from_fn(|_| {
+                    let votes = self.byte();
+                    self.positive(Field::Smoothing, votes, limit);
+                    limit = votes.max(1);
+                    votes as u8
+                });
+                most = 0;
+                Smoothing::Votes { of, enter, keep }
+            }
+        };
+        let margin = self.short();
+        self.range(Field::Margin, margin as u32, most);
+        let hold_steps = self.short();
+        let refractory_steps = self.short();
+        let mut background = None;
+        if self.flag() {
+            let class = self.short();
+            background = Some(class);
+            let last = outputs.wrapping_sub(1) as u32;
+            self.range(Field::Background, class as u32, last);
+        }
+        DecisionHeader {
+            inverse_temperature,
+            every_steps,
+            smoothing,
+            margin,
+            hold_steps,
+            refractory_steps,
+            background,
+        }
+    }
+}
+
+/// Whether the bytes are UTF-8, in a tenth of the code that `core` has for it.
+fn is_utf8(text: &[u8]) -> bool {
+    // How many bytes of a character are to come, and between which the next one is.
+    let (mut more, mut low, mut high) = (0, 0x80, 0xbf);
+    for &byte in text {
+        if more != 0 {
+            if byte < low || byte > high {
+                return false;
+            }
+            more -= 1;
+            (low, high) = (0x80, 0xbf);
+            continue;
+        }
+        more = match byte {
+            0..=0x7f => 0,
+            0xc2..=0xdf => 1,
+            0xe0..=0xef => 2,
+            0xf0..=0xf4 => 3,
+            _ => return false,
+        };
+        // No longer form than needed, no surrogates, nothing beyond the last character.
+        match byte {
+            0xe0 => low = 0xa0,
+            0xed => high = 0x9f,
+            0xf0 => low = 0x90,
+            0xf4 => high = 0x8f,
+            _ => {}
+        }
+    }
+    more == 0
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::artifact::{DenseHeader, GruHeader, Header, LayerHeader};
     use crate::random::SplitMix;
     use std::format;
     use std::vec::Vec;
+
+    /// What the reader makes of the bytes.
+    fn decode(bytes: &[u8]) -> Result<Header<'_>, LoadError> {
+        let mut model = Model::empty(&[]);
+        let mut reader = Reader::new(bytes);
+        let limits = reader.header(&mut model);
+        if !reader.rest.is_empty() {
+            reader.not_canonical();
+        }
+        if let Some(error) = reader.error {
+            return Err(error);
+        }
+        let layers = model.layers().iter().map(|layer| match layer {
+            Layer::Gru(g) => LayerHeader::Gru(g.header()),
+            Layer::Dense(d) => LayerHeader::Dense(d.header()),
+        });
+        Ok(Header {
+            name: model.name(),
+            classes: core::str::from_utf8(model.classes).unwrap(),
+            sample_rate_mhz: model.sample_rate_mhz(),
+            layout: model.layout(),
+            features: model.features() as u16,
+            input_exponent: model.input_exponent(),
+            gap: model.gap_policy(),
+            limits,
+            layers: layers.collect(),
+            readout: model.readout(),
+            warm_up_steps: model.warm_up_steps(),
+            decision: model.decision(),
+            self_test: model.self_test.map(|(test, _)| test),
+        })
+    }
 
     /// What `postcard` and a comparison with what it writes make of the bytes.
     fn reference(bytes: &[u8]) -> Result<Header<'_>, LoadError> {
@@ -247,6 +512,7 @@ mod tests {
         postcard::serialize_with_flavor(header, Sink(Vec::new())).unwrap()
     }
 
+    /// A header whose numbers are all in range.
     fn random_header(rng: &mut SplitMix) -> Header<'static> {
         const ACTIVATIONS: [Activation; 7] = [
             Activation::Tanh,
@@ -258,68 +524,98 @@ mod tests {
             Activation::Relu,
         ];
         let short = |rng: &mut SplitMix| (rng.bits() >> rng.below(64)) as u16;
-        let byte = |rng: &mut SplitMix| rng.bits() as u8;
+        // Short and long forms of numbers are as likely.
+        let positive = |rng: &mut SplitMix, max: u16| (short(rng) % max) + 1;
         let flag = |rng: &mut SplitMix| rng.below(2) == 0;
-        let layers = (0..rng.below(9)).map(|_| {
-            if flag(rng) {
-                LayerHeader::Gru(GruHeader {
-                    units: short(rng),
-                    activation: ACTIVATIONS[rng.below(7)],
-                    recurrent_activation: ACTIVATIONS[rng.below(7)],
-                    exponent: byte(rng),
-                    recurrent_exponent: byte(rng),
-                    nh_shift: byte(rng),
-                    w_shift: byte(rng),
-                    reset_after: flag(rng),
-                    go_backwards: flag(rng),
-                    initial_state: flag(rng),
-                    clip: short(rng),
-                })
-            } else {
-                LayerHeader::Dense(DenseHeader {
-                    units: short(rng),
-                    activation: ACTIVATIONS[rng.below(7)],
-                    frac: byte(rng),
-                })
-            }
-        });
-        let layers = layers.collect();
+        let exponent = |rng: &mut SplitMix, a: Activation| match a.is_bounded() {
+            true => 0,
+            false => rng.below(8) as u8,
+        };
+        let layout = Layout::ALL[rng.below(Layout::ALL.len())];
+        let layers: heapless::Vec<LayerHeader, MAX_LAYERS> = (0..1 + rng.below(8))
+            .map(|_| {
+                if flag(rng) {
+                    let mut header = GruHeader {
+                        nh_shift: rng.below(5) as u8,
+                        w_shift: rng.below(8) as u8,
+                        go_backwards: flag(rng),
+                        initial_state: flag(rng),
+                        ..GruHeader::new(positive(rng, MAX_DIM))
+                    };
+                    if layout.whole() == Layout::Rows {
+                        header.activation = ACTIVATIONS[rng.below(7)];
+                        header.recurrent_activation = ACTIVATIONS[rng.below(7)];
+                        header.exponent = exponent(rng, header.activation);
+                        header.recurrent_exponent = exponent(rng, header.recurrent_activation);
+                        header.reset_after = flag(rng);
+                        header.clip = short(rng) & 32767;
+                    }
+                    LayerHeader::Gru(header)
+                } else {
+                    let activation = ACTIVATIONS[rng.below(7)];
+                    LayerHeader::Dense(DenseHeader {
+                        units: if flag(rng) { 2 } else { positive(rng, MAX_DIM) },
+                        activation,
+                        frac: match activation {
+                            Activation::Linear | Activation::Relu => rng.below(16) as u8,
+                            _ => 0,
+                        },
+                    })
+                }
+            })
+            .collect();
+        let outputs = layers.last().unwrap().units();
+        let most = MAX_SLIDING.min((MAX_HISTORY / outputs) as u16);
         Header {
             name: ["", "gesture", "größer"][rng.below(3)],
-            classes: ["", "a\nb"][rng.below(2)],
+            classes: if outputs == 2 { "a\nb" } else { "" },
             sample_rate_mhz: (rng.bits() >> rng.below(64)) as u32,
-            layout: Layout::ALL[rng.below(Layout::ALL.len())],
-            features: short(rng),
-            input_exponent: byte(rng),
+            layout,
+            features: positive(rng, MAX_DIM),
+            input_exponent: rng.below(16) as u8,
             gap: [GapPolicy::Hold, GapPolicy::Zero, GapPolicy::Skip][rng.below(3)],
             limits: flag(rng),
             layers,
             readout: match rng.below(4) {
                 0 => Readout::Last,
                 1 => Readout::Mean { skip: short(rng) },
-                2 => Readout::Exponential { shift: byte(rng) },
-                _ => Readout::Sliding { steps: short(rng) },
+                2 => Readout::Exponential {
+                    shift: positive(rng, 12) as u8,
+                },
+                _ => Readout::Sliding {
+                    steps: positive(rng, most),
+                },
             },
             warm_up_steps: short(rng),
-            decision: flag(rng).then(|| DecisionHeader {
-                inverse_temperature: short(rng),
-                every_steps: short(rng),
-                smoothing: match rng.below(3) {
+            decision: flag(rng).then(|| {
+                let of = positive(rng, 32);
+                let enter = positive(rng, of);
+                let smoothing = match rng.below(3) {
                     0 => Smoothing::None,
-                    1 => Smoothing::Exponential { shift: byte(rng) },
-                    _ => Smoothing::Votes {
-                        of: byte(rng),
-                        enter: byte(rng),
-                        keep: byte(rng),
+                    1 => Smoothing::Exponential {
+                        shift: positive(rng, 12) as u8,
                     },
-                },
-                margin: short(rng),
-                hold_steps: short(rng),
-                refractory_steps: short(rng),
-                background: flag(rng).then(|| short(rng)),
+                    _ => Smoothing::Votes {
+                        of: of as u8,
+                        enter: enter as u8,
+                        keep: positive(rng, enter) as u8,
+                    },
+                };
+                DecisionHeader {
+                    inverse_temperature: short(rng) | 256,
+                    every_steps: short(rng).max(1),
+                    smoothing,
+                    margin: match smoothing {
+                        Smoothing::Votes { .. } => 0,
+                        _ => short(rng) & 32767,
+                    },
+                    hold_steps: short(rng),
+                    refractory_steps: short(rng),
+                    background: flag(rng).then(|| positive(rng, outputs as u16) - 1),
+                }
             }),
             self_test: flag(rng).then(|| SelfTest {
-                steps: short(rng),
+                steps: positive(rng, 1024),
                 digest: rng.bits() >> rng.below(64),
             }),
         }
@@ -328,33 +624,65 @@ mod tests {
     #[test]
     fn headers_decode_as_with_postcard() {
         let mut rng = SplitMix(21);
-        let (mut same, mut refused, mut long) = (0, 0, 0);
+        let (mut same, mut refused, mut long, mut ranges) = (0, 0, 0, 0);
         // The interpreter is a thousand times slower.
         let headers = if cfg!(miri) { 1 } else { 300 };
         for _ in 0..headers {
             let header = random_header(&mut rng);
             let bytes = encode(&header);
             assert_eq!(decode(&bytes).as_ref(), Ok(&header));
+            // What is decoded is what `postcard` decodes, and what that refuses is refused; numbers out of
+            // their range as well, of which it knows nothing.
+            let mut compare = |bytes: &[u8]| {
+                let (mine, wanted) = (decode(bytes), reference(bytes));
+                match mine {
+                    Ok(_) => assert_eq!(mine, wanted, "{bytes:?}"),
+                    Err(LoadError::Range { .. }) => ranges += 1,
+                    Err(_) => assert!(wanted.is_err(), "{bytes:?}"),
+                }
+                mine.map(|_| ())
+            };
             for at in 0..bytes.len() {
-                assert_eq!(decode(&bytes[..at]), reference(&bytes[..at]), "{at}");
+                assert!(compare(&bytes[..at]).is_err(), "{at}");
                 let mut other = bytes.clone();
                 other[at] = [rng.bits() as u8, other[at] ^ 1 << rng.below(8)][rng.below(2)];
-                let (mine, wanted) = (decode(&other), reference(&other));
-                assert_eq!(mine, wanted, "{other:?}");
+                let mine = compare(&other);
                 same += mine.is_ok() as u32;
                 refused += (mine == Err(LoadError::Header)) as u32;
                 // The same number with a byte of nothing behind it, and one more.
                 let mut other = bytes.clone();
                 other[at] |= 128;
                 other.insert(at + 1, 0);
-                let mine = decode(&other);
-                assert_eq!(mine, reference(&other), "{other:?}");
-                long += (mine == Err(LoadError::NotCanonical)) as u32;
+                long += (compare(&other) == Err(LoadError::NotCanonical)) as u32;
             }
         }
         // Damage of all kinds was seen.
-        let seen = format!("{same} decode, {refused} do not, {long} are not canonical");
+        let seen = format!(
+            "{same} decode, {refused} do not, {long} are not canonical, {ranges} out of range"
+        );
         let most = if cfg!(miri) { 0 } else { 1000 };
-        assert!(same > most && refused > most && long > most, "{seen}");
+        assert!(
+            [same, refused, long, ranges].iter().all(|&n| n > most),
+            "{seen}"
+        );
+    }
+
+    #[test]
+    fn texts_are_what_core_takes() {
+        let mut rng = SplitMix(4);
+        // Two bytes that matter and two more, so that every border of every form is met.
+        let edges = [
+            0x00, 0x7f, 0x80, 0x8f, 0x90, 0x9f, 0xa0, 0xbf, 0xc0, 0xc1, 0xc2, 0xdf, 0xe0, 0xe1,
+            0xec, 0xed, 0xee, 0xef, 0xf0, 0xf1, 0xf3, 0xf4, 0xf5, 0xff,
+        ];
+        let (mut sound, texts) = (0, if cfg!(miri) { 300 } else { 300_000 });
+        for _ in 0..texts {
+            let len = rng.below(6);
+            let text: Vec<u8> = (0..len).map(|_| edges[rng.below(edges.len())]).collect();
+            let wanted = core::str::from_utf8(&text).is_ok();
+            assert_eq!(is_utf8(&text), wanted, "{text:x?}");
+            sound += wanted as u32;
+        }
+        assert!(sound > texts / 20, "{sound} of {texts}");
     }
 }

@@ -9,6 +9,7 @@
 //!
 //! where *real* is the standardised value `(raw − mean) / std`.
 
+#[cfg(any(feature = "inputs", test))]
 use crate::artifact::FEATURE_PARAMS;
 use crate::quant::{round_shift, sat16};
 
@@ -50,12 +51,7 @@ impl FeatureParams {
         }
     }
 
-    /// Whether 16-bit counts need neither saturation nor the shift before the multiplication: the
-    /// difference from the offset is at most 65535 then.
-    pub(crate) fn is_narrow(&self) -> bool {
-        self.pre_shift == 0 && self.offset == self.offset as i16 as i32
-    }
-
+    #[cfg(any(feature = "inputs", test))]
     /// Only the counts per unit of a feature's 12 bytes.
     #[inline]
     pub(crate) fn counts_per_unit(bytes: &[u8; FEATURE_PARAMS]) -> f32 {
@@ -117,6 +113,7 @@ impl Limits {
         high: i32::MAX,
     };
 
+    #[cfg(any(feature = "inputs", test))]
     /// Reads the 8 bytes of a feature; missing bytes read as no limits.
     #[inline]
     pub(crate) fn read(bytes: &[u8]) -> Self {
@@ -136,6 +133,7 @@ impl Limits {
         [l0, l1, l2, l3, h0, h1, h2, h3]
     }
 
+    #[cfg(any(feature = "inputs", test))]
     pub(crate) const fn is_range(&self) -> bool {
         self.low <= self.high
     }
@@ -147,10 +145,23 @@ impl Limits {
     }
 }
 
-/// A kind of raw value that a sample can consist of.
+mod sealed {
+    /// Which types samples can consist of is this crate's choice: steps rely on what each needs.
+    pub trait Sealed {}
+    impl Sealed for i16 {}
+    #[cfg(any(feature = "inputs", test))]
+    impl Sealed for i32 {}
+    #[cfg(any(feature = "inputs", test))]
+    impl Sealed for f32 {}
+    #[cfg(any(feature = "inputs", test))]
+    impl<S: Sealed> Sealed for Option<S> {}
+}
+
+/// A kind of raw value that a sample can consist of: `i16`, and with the feature `inputs` also `i32`, `f32` in physical
+/// units and `Option`s of them.
 ///
 /// `None` from [`counts`](Self::counts) means that the value is missing or not a number.
-pub trait Sample: Copy {
+pub trait Sample: Copy + sealed::Sealed {
     /// The value in raw counts; `counts_per_unit` converts from physical units where needed.
     fn counts(self, counts_per_unit: f32) -> Option<i32>;
 
@@ -174,6 +185,7 @@ impl Sample for i16 {
     }
 }
 
+#[cfg(any(feature = "inputs", test))]
 impl Sample for i32 {
     #[inline]
     fn counts(self, _: f32) -> Option<i32> {
@@ -181,6 +193,7 @@ impl Sample for i32 {
     }
 }
 
+#[cfg(any(feature = "inputs", test))]
 /// Physical units. NaN and ±∞ are missing values; beyond the range of `i32` it saturates.
 impl Sample for f32 {
     #[inline]
@@ -195,6 +208,7 @@ impl Sample for f32 {
     }
 }
 
+#[cfg(any(feature = "inputs", test))]
 /// A value that may be missing.
 impl<S: Sample> Sample for Option<S> {
     #[inline]

@@ -70,6 +70,7 @@ extern crate std;
 
 pub mod activation;
 pub mod artifact;
+#[cfg(any(feature = "decision", test))]
 pub mod decision;
 #[cfg(feature = "f32")]
 pub mod float;
@@ -97,8 +98,9 @@ mod window;
 #[cfg(any(feature = "std", test))]
 pub mod writer;
 
+#[cfg(any(feature = "decision", test))]
 pub use decision::{Decider, DeciderBuf, DeciderRef, Decision, Outcome, Stream, Threshold};
-pub use load::{Field, LoadError, stated_len};
+pub use load::{Feature, Field, LoadError, stated_len};
 pub use model::{DenseLayer, GruLayer, Layer, Model};
 pub use state::{Counters, Digest, State, StateBuf, StateError, StateRef};
 pub use state_len::{decider_len_of, state_len_of};

@@ -1,13 +1,13 @@
 //! The checked view of an artifact: borrowed, immutable, shared by any number of streams.
 
 use crate::activation::Activation;
-use crate::artifact::{
-    DecisionHeader, DenseHeader, FEATURE_PARAMS, GapPolicy, GruHeader, MAX_LAYERS, Readout,
-    SelfTest,
-};
+#[cfg(any(feature = "decision", test))]
+use crate::artifact::DecisionHeader;
+use crate::artifact::{DenseHeader, GapPolicy, GruHeader, MAX_LAYERS, Readout, SelfTest};
+#[cfg(any(feature = "decision", test))]
 use crate::decision::{Rule, Threshold};
-use crate::input::FeatureParams;
-use crate::layout::{Layout, align4};
+use crate::kernel::PREFERRED_LAYOUT;
+use crate::layout::Layout;
 use heapless::Vec;
 
 /// A model that has passed every check of [`Model::load`].
@@ -15,26 +15,32 @@ use heapless::Vec;
 pub struct Model<'a> {
     pub(crate) bytes: &'a [u8],
     pub(crate) crc: u32,
-    pub(crate) name: &'a str,
-    pub(crate) classes: &'a str,
+    /// UTF-8, as `classes` is; the loader has seen to that.
+    pub(crate) name: &'a [u8],
+    pub(crate) classes: &'a [u8],
     pub(crate) sample_rate_mhz: u32,
+    /// Input features.
+    pub(crate) inputs: u16,
     pub(crate) layout: Layout,
     pub(crate) input_exponent: u8,
     pub(crate) gap: GapPolicy,
     pub(crate) readout: Readout,
     pub(crate) warm_up_steps: u16,
+    #[cfg(any(feature = "decision", test))]
     pub(crate) decision: Option<DecisionHeader>,
+    #[cfg(any(feature = "decision", test))]
     pub(crate) rule: Rule<'a>,
     pub(crate) self_test: Option<(SelfTest, &'a [u8])>,
     /// `FEATURE_PARAMS` bytes a feature.
     pub(crate) features: &'a [u8],
     /// `FEATURE_LIMITS` bytes a feature, or nothing.
+    #[cfg(any(feature = "inputs", test))]
     pub(crate) limits: &'a [u8],
     pub(crate) layers: Vec<Layer<'a>, MAX_LAYERS>,
-    /// Lengths of the parts of a state, and whether no layer reads its window from the end: worked
+    /// Lengths of the parts of a state, and whether a layer reads its window from the end: worked
     /// out once, because every step asks for both.
     pub(crate) parts: Parts,
-    pub(crate) streaming: bool,
+    pub(crate) backwards: bool,
     /// Whether 16-bit counts take the short way: every feature is narrow, none has limits.
     pub(crate) narrow: bool,
 }
@@ -207,15 +213,46 @@ impl DenseLayer<'_> {
 }
 
 impl<'a> Model<'a> {
+    /// A model of these bytes of which nothing is known yet.
+    #[inline]
+    pub(crate) fn empty(bytes: &'a [u8]) -> Self {
+        Self {
+            bytes,
+            crc: 0,
+            name: &[],
+            classes: &[],
+            sample_rate_mhz: 0,
+            inputs: 0,
+            layout: PREFERRED_LAYOUT,
+            input_exponent: 0,
+            gap: GapPolicy::Hold,
+            readout: Readout::Last,
+            warm_up_steps: 0,
+            #[cfg(any(feature = "decision", test))]
+            decision: None,
+            #[cfg(any(feature = "decision", test))]
+            rule: Rule::default(),
+            self_test: None,
+            features: &[],
+            #[cfg(any(feature = "inputs", test))]
+            limits: &[],
+            layers: Vec::new(),
+            parts: Parts::default(),
+            backwards: false,
+            narrow: false,
+        }
+    }
+
     /// The model's name.
     pub fn name(&self) -> &'a str {
-        self.name
+        core::str::from_utf8(self.name).unwrap_or_default()
     }
 
     /// The names of the classes or outputs, in order; empty where they have none.
     pub fn classes(&self) -> impl Iterator<Item = &'a str> + use<'a> {
         // A set of one: the search for a single char leaves a bounds check in the linked image.
-        self.classes.split(['\n']).filter(|c| !c.is_empty())
+        let classes = core::str::from_utf8(self.classes).unwrap_or_default();
+        classes.split(['\n']).filter(|c| !c.is_empty())
     }
 
     /// Sample rate in millihertz; 0 where it is unknown.
@@ -225,7 +262,7 @@ impl<'a> Model<'a> {
 
     /// Input features `I`: the length of a sample.
     pub fn features(&self) -> usize {
-        self.features.len() / FEATURE_PARAMS
+        self.inputs as usize
     }
 
     /// Outputs `O` of the last layer.
@@ -272,21 +309,25 @@ impl<'a> Model<'a> {
         self.warm_up_steps
     }
 
+    #[cfg(any(feature = "decision", test))]
     /// How the outputs of a stream become decisions, if the artifact says so.
     pub fn decision(&self) -> Option<DecisionHeader> {
         self.decision
     }
 
+    #[cfg(any(feature = "decision", test))]
     /// The decision thresholds of all outputs, in order; none where the artifact has no rule.
     pub fn thresholds(&self) -> impl Iterator<Item = Threshold> + use<'a> {
         self.rule.thresholds()
     }
 
+    #[cfg(any(feature = "decision", test))]
     /// The length `N` of the [`Decider<N>`](crate::Decider) that a stream needs, in 16-bit words.
     pub fn decider_len(&self) -> usize {
         self.rule.words(self.outputs())
     }
 
+    #[cfg(any(feature = "decision", test))]
     #[inline]
     pub(crate) fn rule(&self) -> &Rule<'a> {
         &self.rule
@@ -304,7 +345,7 @@ impl<'a> Model<'a> {
 
     /// Whether time steps can be pushed one at a time: no layer reads its window from the end.
     pub fn is_streaming(&self) -> bool {
-        self.streaming
+        !self.backwards
     }
 
     /// Multiply-accumulates of one time step, padding not counted.
@@ -331,41 +372,6 @@ impl<'a> Model<'a> {
     #[inline]
     pub(crate) fn parts(&self) -> Parts {
         self.parts
-    }
-
-    /// Works out what [`parts`](Self::parts) and [`is_streaming`](Self::is_streaming) say.
-    pub(crate) fn finish(&mut self) {
-        self.parts = self.measure();
-        let backwards = |l: &Layer<'_>| matches!(l, Layer::Gru(g) if g.go_backwards);
-        self.streaming = !self.layers.iter().any(backwards);
-        let mut params = self.features.as_chunks::<FEATURE_PARAMS>().0.iter();
-        self.narrow = self.limits.is_empty() && params.all(|p| FeatureParams::read(p).is_narrow());
-    }
-
-    fn measure(&self) -> Parts {
-        let mut parts = Parts {
-            input: align4(self.features()),
-            scratch: 0,
-            layers: 0,
-            readout: match self.readout {
-                Readout::Last => 0,
-                Readout::Mean { .. } | Readout::Exponential { .. } => 2 * align4(self.outputs()),
-                // The sums, the place of the oldest outputs, the outputs.
-                Readout::Sliding { steps } => {
-                    let outputs = self.outputs();
-                    2 * align4(outputs) + 4 + align4(steps as usize * outputs)
-                }
-            },
-        };
-        for layer in &self.layers {
-            let padded = align4(layer.units());
-            parts.layers += padded;
-            if let Layer::Gru(g) = layer {
-                let copies = if g.reset_after { 1 } else { 2 };
-                parts.scratch = parts.scratch.max(copies * padded);
-            }
-        }
-        parts
     }
 }
 

@@ -27,6 +27,7 @@ impl Exponent {
         }
     }
 
+    #[cfg(any(feature = "decision", test))]
     /// That of logits with `frac` fractional bits (at most 15), multiplied by `inverse_temperature` (Q12).
     ///
     /// Nothing where such large multiples need more fractional bits than there are.

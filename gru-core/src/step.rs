@@ -12,9 +12,14 @@
 //! `docs/quantization.md` has the number formats, [`crate::kernel::portable`] the integers.
 
 use crate::activation::Activation;
-use crate::artifact::{FEATURE_LIMITS, FEATURE_PARAMS, GapPolicy, Readout};
-use crate::input::{FeatureParams, Limits, Sample};
-use crate::kernel::{self, Kernel};
+#[cfg(any(feature = "readouts", test))]
+use crate::artifact::Readout;
+#[cfg(any(feature = "inputs", test))]
+use crate::artifact::{FEATURE_LIMITS, GapPolicy};
+use crate::input::Sample;
+#[cfg(any(feature = "inputs", test))]
+use crate::input::{FeatureParams, Limits};
+use crate::kernel::{self, ACTIVATIONS, Kernel};
 use crate::layout::align4;
 use crate::model::{Layer, Model};
 use crate::softmax::{Exponent, softmax_of, softmax_scaled};
@@ -24,28 +29,34 @@ use crate::state::{Digest, StateBuf, StateError, StateRef};
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Output<'s> {
-    values: Values<'s>,
+    /// Outputs of the latest step; sums as (low, high) halves where there is a divisor.
+    words: &'s [i16],
+    #[cfg(any(feature = "readouts", test))]
+    divisor: u32,
     frac: u8,
     ready: bool,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[cfg_attr(feature = "defmt", derive(defmt::Format))]
-enum Values<'s> {
-    /// Outputs of the latest step.
-    Latest(&'s [i16]),
-    /// Sums as (low, high) halves, and the divisor.
-    Mean(&'s [i16], u32),
-}
-
 impl<'s> Output<'s> {
+    /// What the sums are to be divided by; 0 where there are none.
+    #[inline]
+    fn divisor(&self) -> u32 {
+        #[cfg(any(feature = "readouts", test))]
+        return self.divisor;
+        #[cfg(not(any(feature = "readouts", test)))]
+        0
+    }
+
+    /// Words of an output.
+    #[inline]
+    fn width(&self) -> usize {
+        if self.divisor() == 0 { 1 } else { 2 }
+    }
+
     /// Number of outputs.
     #[inline]
     pub fn len(&self) -> usize {
-        match self.values {
-            Values::Latest(v) => v.len(),
-            Values::Mean(v, _) => v.len() / 2,
-        }
+        self.words.len() / self.width()
     }
 
     /// Whether there are none.
@@ -68,16 +79,14 @@ impl<'s> Output<'s> {
 
     /// The outputs in order; of a mean the quotient, rounded towards minus infinity.
     pub fn values(&self) -> impl Iterator<Item = i16> + use<'s> {
-        let (divisor, values) = match self.values {
-            Values::Latest(v) => (0, v),
-            Values::Mean(v, n) => (n.max(1), v),
-        };
-        let width = if divisor == 0 { 1 } else { 2 };
-        values.chunks_exact(width).map(move |v| match *v {
-            [v] => v,
-            [lo, hi] => join(lo, hi).checked_div_euclid(divisor as i32).unwrap_or(0) as i16,
-            _ => 0,
-        })
+        let divisor = self.divisor() as i32;
+        self.words
+            .chunks_exact(self.width())
+            .map(move |v| match *v {
+                [v] => v,
+                [lo, hi] => join(lo, hi).checked_div_euclid(divisor).unwrap_or(0) as i16,
+                _ => 0,
+            })
     }
 
     /// The probabilities of the outputs in Q15: see [`softmax_q15`](crate::softmax::softmax_q15).
@@ -86,6 +95,7 @@ impl<'s> Output<'s> {
     }
 
     /// Probabilities for a decision: of logits by their exponent, else the outputs themselves.
+    #[cfg(any(feature = "decision", test))]
     pub(crate) fn scores(&self, exponent: Option<Exponent>, out: &mut [u16]) {
         match exponent {
             Some(exponent) => self.scaled_probabilities(exponent, out),
@@ -99,9 +109,10 @@ impl<'s> Output<'s> {
 
     #[inline]
     fn scaled_probabilities(&self, exponent: Exponent, out: &mut [u16]) {
-        match self.values {
-            Values::Latest(v) => softmax_of(v, exponent, out),
-            Values::Mean(..) => self.mean_probabilities(exponent, out),
+        if self.divisor() == 0 {
+            softmax_of(self.words, exponent, out);
+        } else {
+            self.mean_probabilities(exponent, out);
         }
     }
 
@@ -113,12 +124,8 @@ impl<'s> Output<'s> {
 
     /// The index of the largest output, the first of equals.
     pub fn argmax(&self) -> usize {
-        let (width, values) = match self.values {
-            Values::Latest(v) => (1, v),
-            Values::Mean(v, _) => (2, v),
-        };
         let mut best = (0, i32::MIN);
-        for (i, v) in values.chunks_exact(width).enumerate() {
+        for (i, v) in self.words.chunks_exact(self.width()).enumerate() {
             let v = match *v {
                 [v] => v as i32,
                 [lo, hi] => join(lo, hi),
@@ -137,6 +144,7 @@ pub(crate) fn join(lo: i16, hi: i16) -> i32 {
     (hi as i32) << 16 | lo as u16 as i32
 }
 
+#[cfg(any(feature = "readouts", test))]
 /// The most steps that a mean holds: 65535 · 32768 still is below 2^31.
 const MAX_AVERAGED: u32 = 65535;
 
@@ -158,8 +166,7 @@ impl Model<'_> {
         if !self.is_streaming() {
             return Err(StateError::NeedsWindow);
         }
-        // A multiplication where `features()` divides: that takes long on small cores.
-        if sample.len() * FEATURE_PARAMS != self.features.len() {
+        if sample.len() != self.features() {
             return Err(StateError::SampleLen {
                 found: sample.len() as u32,
                 expected: self.features() as u32,
@@ -175,16 +182,20 @@ impl Model<'_> {
     /// Writes the conditioned sample to the state's input; says whether the step is to be done.
     #[inline(always)]
     pub(crate) fn condition<S: Sample>(&self, state: &mut StateRef, sample: &[S]) -> bool {
-        if self.narrow
+        if (self.narrow || !cfg!(any(feature = "inputs", test)))
             && let Some(raw) = S::as_counts(sample)
         {
             // Every 16-bit count is valid.
             kernel::Active::condition_narrow(self.features, raw, &mut state.words);
             return true;
         }
-        self.condition_any(state, sample)
+        #[cfg(any(feature = "inputs", test))]
+        return self.condition_any(state, sample);
+        #[cfg(not(any(feature = "inputs", test)))]
+        true
     }
 
+    #[cfg(any(feature = "inputs", test))]
     /// Any kind of sample and of conditioning: a call of its own, it saves registers.
     #[inline(never)]
     fn condition_any<S: Sample>(&self, state: &mut StateRef, sample: &[S]) -> bool {
@@ -223,6 +234,7 @@ impl Model<'_> {
         true
     }
 
+    #[cfg(any(feature = "inputs", test))]
     /// Whether `raw` is within the limits of feature `i`; apart, because most models have none.
     #[inline(never)]
     fn within_limits(&self, i: usize, raw: i32) -> bool {
@@ -233,6 +245,7 @@ impl Model<'_> {
         }
     }
 
+    #[cfg(any(feature = "inputs", test))]
     /// Counts values that are not valid; apart, because only [`GapPolicy::Skip`] asks first.
     #[inline(never)]
     fn count_invalid<S: Sample>(&self, sample: &[S]) -> u32 {
@@ -251,6 +264,7 @@ impl Model<'_> {
         let parts = self.parts();
         let StateBuf {
             steps,
+            #[cfg(any(feature = "readouts", test))]
             averaged,
             counters,
             words,
@@ -283,7 +297,7 @@ impl Model<'_> {
                 }
                 Layer::Dense(d) => {
                     kernel::dense(d, x, y);
-                    if d.activation != Activation::Linear {
+                    if ACTIVATIONS && d.activation != Activation::Linear {
                         let y = y.get_mut(..d.units()).unwrap_or_default();
                         kernel::portable::dense_activation(d.activation, y);
                     }
@@ -291,6 +305,7 @@ impl Model<'_> {
             }
             x = y;
         }
+        #[cfg(any(feature = "readouts", test))]
         if self.readout != Readout::Last {
             let y = x.get(..self.outputs()).unwrap_or(x);
             // What is left of the words are the read-out's sums.
@@ -306,31 +321,32 @@ impl Model<'_> {
         let parts = self.parts();
         let outputs = self.outputs();
         let end = parts.input + parts.scratch + parts.layers;
-        let values = match self.readout {
-            Readout::Last => {
-                let from = end - align4(outputs);
-                Values::Latest(state.words.get(from..from + outputs).unwrap_or(&[]))
-            }
-            readout => {
-                let sums = state.words.get(end..end + 2 * outputs).unwrap_or(&[]);
-                let divisor = match readout {
-                    Readout::Exponential { .. } => 1 << 15,
-                    _ => state.averaged,
-                };
-                Values::Mean(sums, divisor)
-            }
-        };
-        Output {
-            values,
-            frac: self.output_frac(),
-            ready: state.steps >= self.warm_up_steps as u32,
+        #[cfg(any(feature = "readouts", test))]
+        if self.readout != Readout::Last {
+            let divisor = match self.readout {
+                Readout::Exponential { .. } => 1 << 15,
+                _ => state.averaged.max(1),
+            };
+            let sums = state.words.get(end..end + 2 * outputs).unwrap_or(&[]);
+            return Output {
+                divisor,
+                ..self.output_of(sums, state.steps)
+            };
         }
+        let from = end - align4(outputs);
+        self.output_of(
+            state.words.get(from..from + outputs).unwrap_or(&[]),
+            state.steps,
+        )
     }
 
-    /// Outputs that were computed elsewhere, as those after `steps` time steps.
-    pub(crate) fn output_of<'s>(&self, outputs: &'s [i16], steps: u32) -> Output<'s> {
+    /// Outputs that stand anywhere, as those after `steps` time steps.
+    #[inline]
+    pub(crate) fn output_of<'s>(&self, words: &'s [i16], steps: u32) -> Output<'s> {
         Output {
-            values: Values::Latest(outputs),
+            words,
+            #[cfg(any(feature = "readouts", test))]
+            divisor: 0,
             frac: self.output_frac(),
             ready: steps >= self.warm_up_steps as u32,
         }
@@ -396,6 +412,7 @@ impl Model<'_> {
     }
 }
 
+#[cfg(any(feature = "readouts", test))]
 /// Adds the outputs `y` to the read-out's sums; returns how many steps these hold more.
 #[inline(never)]
 pub(crate) fn read_out(
@@ -432,6 +449,7 @@ pub(crate) fn read_out(
     }
 }
 
+#[cfg(any(feature = "readouts", test))]
 /// Takes the oldest outputs out of the sums and the history and puts `y` in; zeros stand where there are none yet.
 ///
 /// `words` are the sums, the place of the oldest outputs, the history: the lengths of a state's read-out.
@@ -458,6 +476,7 @@ fn slide(steps: u16, held: u32, words: &mut [i16], y: &[i16]) -> u32 {
     (held < steps as u32) as u32
 }
 
+#[cfg(any(feature = "readouts", test))]
 /// `sum[i] = f(sum[i], y[i])` over sums that are stored as (low, high) halves.
 fn accumulate(sums: &mut [i16], y: &[i16], f: impl Fn(i32, i32) -> i32) {
     for (sum, &y) in sums.chunks_exact_mut(2).zip(y) {

@@ -6,13 +6,16 @@
 //! stream. As in Keras, a layer that reads backwards gives its outputs in the order in which it has read.
 
 use crate::activation::Activation;
+#[cfg(any(feature = "readouts", test))]
 use crate::artifact::Readout;
 use crate::input::Sample;
-use crate::kernel::{self, Kernel};
+use crate::kernel::{self, ACTIVATIONS, Kernel};
 use crate::layout::align4;
 use crate::model::{Layer, Model};
 use crate::state::{StateBuf, StateError, StateRef};
-use crate::step::{Output, read_out};
+use crate::step::Output;
+#[cfg(any(feature = "readouts", test))]
+use crate::step::read_out;
 
 /// The memory of a window; `N` is at least [`Model::window_len`].
 ///
@@ -156,6 +159,7 @@ impl Model<'_> {
         let parts = self.parts();
         let StateBuf {
             steps,
+            #[cfg(any(feature = "readouts", test))]
             averaged,
             counters,
             words,
@@ -190,7 +194,7 @@ impl Model<'_> {
                 }
                 Layer::Dense(d) => {
                     kernel::dense(d, x, y);
-                    if d.activation != Activation::Linear {
+                    if ACTIVATIONS && d.activation != Activation::Linear {
                         let y = y.get_mut(..d.units()).unwrap_or_default();
                         kernel::portable::dense_activation(d.activation, y);
                     }
@@ -208,6 +212,7 @@ impl Model<'_> {
             }
             return;
         }
+        #[cfg(any(feature = "readouts", test))]
         if self.readout() != Readout::Last {
             let y = y.get(..self.outputs()).unwrap_or(y);
             let sums = rest.get_mut(..parts.readout).unwrap_or_default();

@@ -6,7 +6,9 @@
 #![no_std]
 #![no_main]
 
-use gru_core::{Digest, Model, State, StateRef, Stream, Window, state_len_of, stated_len};
+use gru_core::{Digest, Model, State, StateRef, Window, stated_len};
+#[cfg(feature = "portable")]
+use gru_core::{Stream, state_len_of};
 
 unsafe extern "C" {
     /// Defined nowhere.
@@ -57,7 +59,10 @@ fn all(bytes: &[u8], samples: &[i16]) -> Option<u32> {
         .wrapping_add(counters.saturated)
         .wrapping_add(counters.invalid_values)
         .wrapping_add(digest.value() as u32);
-    result = result.wrapping_add(decisions(&model, samples)?);
+    #[cfg(feature = "portable")]
+    {
+        result = result.wrapping_add(decisions(&model, samples)?);
+    }
     result = result.wrapping_add(window(&model, samples)?);
     #[cfg(feature = "planted-panic")]
     {
@@ -66,6 +71,7 @@ fn all(bytes: &[u8], samples: &[i16]) -> Option<u32> {
     Some(result)
 }
 
+#[cfg(feature = "portable")]
 /// From samples to decisions, with a snapshot in between.
 fn decisions(model: &Model<'_>, samples: &[i16]) -> Option<u32> {
     let mut stream = Stream::<512, 96>::new(model).ok()?;

@@ -94,6 +94,9 @@ pub const PREFERRED_LAYOUT: Layout = Active::LAYOUT;
 /// `portable`, or `std`.
 pub(crate) const PORTABLE: bool = cfg!(any(gru_portable, test));
 
+/// Whether Dense layers can have an activation: feature `activations`.
+pub(crate) const ACTIVATIONS: bool = cfg!(any(feature = "activations", test));
+
 /// A loaded model's layout: where there is only one, the compiler knows it.
 #[inline(always)]
 pub(crate) fn known(layout: Layout) -> Layout {
