@@ -81,6 +81,11 @@ fn main() {
     if build.std || env::var_os("CARGO_FEATURE_PORTABLE").is_some() {
         println!("cargo::rustc-cfg=gru_portable");
     }
+    // Kernels follow the optimization level: no unrolled loops where it is size.
+    println!("cargo::rustc-check-cfg=cfg(gru_small)");
+    if matches!(env::var("OPT_LEVEL").as_deref(), Ok("s" | "z")) {
+        println!("cargo::rustc-cfg=gru_small");
+    }
     println!("cargo::rustc-check-cfg=cfg(gru_dsp)");
     if build.dsp() && !build.mve() {
         println!("cargo::rustc-cfg=gru_dsp");

@@ -479,7 +479,7 @@ fn kept_words(model: &Model<'_>) -> usize {
 }
 
 /// The rule of a model: what its artifact says, or the most probable class of every step.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy)]
 pub(crate) struct Rule<'a> {
     pub(crate) header: DecisionHeader,
     thresholds: &'a [u8],
@@ -487,6 +487,13 @@ pub(crate) struct Rule<'a> {
 }
 
 impl<'a> Rule<'a> {
+    /// That of no model.
+    pub(crate) const EMPTY: Self = Self {
+        header: DecisionHeader::new(),
+        thresholds: &[],
+        exponent: None,
+    };
+
     /// The rule for outputs that are probabilities, or logits with `frac` fractional bits; nothing where these cannot be
     /// multiplied by the inverse temperature.
     pub(crate) fn new(

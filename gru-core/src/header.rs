@@ -8,22 +8,28 @@
 //! one: the code between two numbers is one call, and a model is used only if no error was found.
 
 use crate::activation::Activation;
+#[cfg(any(gru_portable, test))]
+use crate::artifact::MAX_EXPONENT;
 #[cfg(any(feature = "decision", test))]
 use crate::artifact::{DecisionHeader, MAX_VOTES, Smoothing};
 use crate::artifact::{
-    GapPolicy, MAX_DIM, MAX_EXPONENT, MAX_LAYERS, MAX_NH_SHIFT, MAX_W_SHIFT, Readout, SelfTest,
+    GapPolicy, MAX_DIM, MAX_LAYERS, MAX_NH_SHIFT, MAX_W_SHIFT, Readout, SelfTest,
 };
 #[cfg(any(feature = "readouts", test))]
 use crate::artifact::{MAX_HISTORY, MAX_SLIDING};
-use crate::kernel::{PORTABLE, PREFERRED_LAYOUT, known};
+use crate::kernel::{PREFERRED_LAYOUT, known};
 use crate::layout::Layout;
-use crate::load::{Feature, Field, LoadError};
+#[cfg(not(gru_portable))]
+use crate::load::Feature;
+use crate::load::{Field, LoadError};
+#[cfg(any(gru_portable, test))]
+use crate::model::Variant;
 use crate::model::{DenseLayer, GruLayer, Layer, Model};
 
 /// Bytes in order, and the first error.
 pub(crate) struct Reader<'a> {
     pub(crate) rest: &'a [u8],
-    /// Bytes that have been asked for.
+    /// Bytes that the payload has to have.
     pub(crate) need: usize,
     pub(crate) error: Option<LoadError>,
     /// The layer that errors are about.
@@ -54,34 +60,54 @@ impl<'a> Reader<'a> {
     }
 
     /// A model that needs what this program has been built without.
+    #[cfg(not(gru_portable))]
     #[inline(never)]
     pub(crate) fn lacks(&mut self, feature: Feature) {
         self.fail(LoadError::Feature(feature));
+    }
+
+    #[inline(never)]
+    pub(crate) fn out_of_range(&mut self, field: Field, found: u32, max: u32) {
+        self.fail(LoadError::Range {
+            field,
+            layer: self.layer,
+            found,
+            max,
+        });
     }
 
     /// Refuses a number above its largest value.
     #[inline(never)]
     pub(crate) fn range(&mut self, field: Field, found: u32, max: u32) {
         if found > max {
-            self.fail(LoadError::Range {
-                field,
-                layer: self.layer,
-                found,
-                max,
-            });
+            self.out_of_range(field, found, max);
         }
     }
 
-    /// Refuses numbers outside of `1..=max`: 0 wraps around to the largest one.
+    /// Refuses numbers outside of `1..=max`.
     #[inline(never)]
     pub(crate) fn positive(&mut self, field: Field, n: u32, max: u32) {
-        self.range(field, n.wrapping_sub(1), max - 1);
+        if n.wrapping_sub(1) >= max {
+            self.out_of_range(field, n, max);
+        }
+    }
+
+    /// The next `n` bytes, which are going to be taken piece by piece; none where there are fewer.
+    #[inline(never)]
+    pub(crate) fn ahead(&mut self, n: usize) -> &'a [u8] {
+        self.need += n;
+        match self.rest.get(..n) {
+            Some(bytes) => bytes,
+            None => {
+                self.fail(LoadError::Header);
+                &[]
+            }
+        }
     }
 
     /// The next `n` bytes; none where there are fewer.
     #[inline(never)]
     pub(crate) fn take(&mut self, n: usize) -> &'a [u8] {
-        self.need = self.need.wrapping_add(n);
         let Some((head, rest)) = self.rest.split_at_checked(n) else {
             self.fail(LoadError::Header);
             return &[];
@@ -168,6 +194,7 @@ impl<'a> Reader<'a> {
         text
     }
 
+    #[cfg(any(gru_portable, feature = "activations", test))]
     #[inline(never)]
     fn activation(&mut self) -> Activation {
         match self.case(7) {
@@ -202,15 +229,9 @@ impl<'a> Reader<'a> {
             _ => GapPolicy::Skip,
         };
         let limits = self.flag();
-        let layers = self.case(MAX_LAYERS as u32 + 1);
-        if layers == 0 {
-            self.fail(LoadError::Range {
-                field: Field::Layers,
-                layer: 0,
-                found: 0,
-                max: MAX_LAYERS as u32,
-            });
-        }
+        let layers = self.byte();
+        self.positive(Field::Layers, layers, MAX_LAYERS as u32);
+        model.layers.clear();
         for layer in 0..layers {
             self.layer = layer as u8;
             let layer = match self.case(2) {
@@ -226,6 +247,11 @@ impl<'a> Reader<'a> {
         self.classes(model);
         model.readout = self.readout(model.outputs());
         model.warm_up_steps = self.short();
+        #[cfg(any(feature = "decision", test))]
+        {
+            model.decision = None;
+        }
+        model.self_test = None;
         if self.flag() {
             #[cfg(any(feature = "decision", test))]
             {
@@ -245,54 +271,84 @@ impl<'a> Reader<'a> {
 
     fn gru(&mut self, layout: Layout) -> GruLayer<'a> {
         let units = self.dimension(Field::Units);
-        let activation = self.activation();
-        let recurrent_activation = self.activation();
-        let limit = |a: Activation| if a.is_bounded() { 0 } else { MAX_EXPONENT };
-        let exponent = self.small(Field::Exponent, limit(activation));
-        let recurrent_exponent = self.small(Field::Exponent, limit(recurrent_activation));
+        #[cfg(any(gru_portable, test))]
+        let mut variant = self.variant();
+        // Activations and exponents of the main variant.
+        #[cfg(not(any(gru_portable, test)))]
+        self.expect(&[0, 1, 0, 0], Feature::Portable);
         let nh_shift = self.small(Field::NhShift, MAX_NH_SHIFT);
         let w_shift = self.small(Field::WShift, MAX_W_SHIFT);
-        let reset_after = self.flag();
+        #[cfg(any(gru_portable, test))]
+        {
+            variant.reset_after = self.flag();
+        }
+        #[cfg(not(any(gru_portable, test)))]
+        self.expect(&[1], Feature::Portable);
         let go_backwards = self.flag();
         // The payload's bytes come later; some stand for them until then.
         let initial_state: &[u8] = if self.flag() { &[0] } else { &[] };
-        let clip = self.short();
-        self.range(Field::Clip, clip as u32, 32767);
-        let main_variant = activation == Activation::Tanh
-            && recurrent_activation == Activation::Sigmoid
-            && reset_after
-            && clip == 32767;
-        if !main_variant {
-            if !PORTABLE {
-                self.lacks(Feature::Portable);
+        #[cfg(any(gru_portable, test))]
+        {
+            variant.clip = self.short();
+            self.range(Field::Clip, variant.clip as u32, 32767);
+            if variant != Variant::MAIN {
+                self.range(Field::Variant, (layout.whole() != Layout::Rows) as u32, 0);
             }
-            self.range(Field::Variant, (layout.whole() != Layout::Rows) as u32, 0);
         }
+        // 32767: nothing is clipped.
+        #[cfg(not(any(gru_portable, test)))]
+        self.expect(&[0xff, 0xff, 1], Feature::Portable);
         GruLayer {
             blocks: &[],
             initial_state,
             input: 0,
             units,
-            clip,
             layout,
-            activation,
-            recurrent_activation,
-            exponent,
-            recurrent_exponent,
             nh_shift,
             w_shift,
-            reset_after,
             go_backwards,
-            main_variant,
+            #[cfg(any(gru_portable, test))]
+            variant,
+            #[cfg(any(gru_portable, test))]
+            main_variant: variant == Variant::MAIN,
+        }
+    }
+
+    /// Activations and exponents.
+    #[cfg(any(gru_portable, test))]
+    fn variant(&mut self) -> Variant {
+        let activation = self.activation();
+        let recurrent_activation = self.activation();
+        let limit = |a: Activation| if a.is_bounded() { 0 } else { MAX_EXPONENT };
+        Variant {
+            activation,
+            recurrent_activation,
+            exponent: self.small(Field::Exponent, limit(activation)),
+            recurrent_exponent: self.small(Field::Exponent, limit(recurrent_activation)),
+            ..Variant::MAIN
+        }
+    }
+
+    /// Refuses other bytes than those of models that do without a feature.
+    #[cfg(not(all(gru_portable, feature = "activations")))]
+    #[inline(never)]
+    fn expect(&mut self, wanted: &[u8], feature: Feature) {
+        for &byte in wanted {
+            if self.byte() != byte as u32 {
+                self.lacks(feature);
+            }
         }
     }
 
     fn dense(&mut self, layout: Layout) -> DenseLayer<'a> {
         let units = self.dimension(Field::Units);
+        #[cfg(any(feature = "activations", test))]
         let activation = self.activation();
-        if !cfg!(any(feature = "activations", test)) && activation != Activation::Linear {
-            self.lacks(Feature::Activations);
-        }
+        #[cfg(not(any(feature = "activations", test)))]
+        let activation = {
+            self.expect(&[5], Feature::Activations);
+            Activation::Linear
+        };
         let linear = matches!(activation, Activation::Linear | Activation::Relu);
         let frac = self.small(Field::Frac, if linear { 15 } else { 0 });
         DenseLayer {
@@ -321,12 +377,7 @@ impl<'a> Reader<'a> {
         }
         let outputs = model.outputs() as u32;
         if empty || before == b'\n' || names != outputs {
-            self.fail(LoadError::Range {
-                field: Field::Classes,
-                layer: 0,
-                found: names,
-                max: outputs,
-            });
+            self.out_of_range(Field::Classes, names, outputs);
         }
     }
 
@@ -451,7 +502,7 @@ mod tests {
 
     /// What the reader makes of the bytes.
     fn decode(bytes: &[u8]) -> Result<Header<'_>, LoadError> {
-        let mut model = Model::empty(&[]);
+        let mut model = Model::empty();
         let mut reader = Reader::new(bytes);
         let limits = reader.header(&mut model);
         if !reader.rest.is_empty() {

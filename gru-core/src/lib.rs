@@ -100,7 +100,7 @@ pub mod writer;
 
 #[cfg(any(feature = "decision", test))]
 pub use decision::{Decider, DeciderBuf, DeciderRef, Decision, Outcome, Stream, Threshold};
-pub use load::{Feature, Field, LoadError, stated_len};
+pub use load::{Feature, Field, LoadError, Loader, stated_len};
 pub use model::{DenseLayer, GruLayer, Layer, Model};
 pub use state::{Counters, Digest, State, StateBuf, StateError, StateRef};
 pub use state_len::{decider_len_of, state_len_of};

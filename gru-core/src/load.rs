@@ -12,14 +12,12 @@ use crate::artifact::{FEATURE_PARAMS, FRAME_LEN, MAGIC, MAX_LEN, VERSION, frame_
 #[cfg(any(feature = "decision", test))]
 use crate::artifact::{NEUTRAL_TEMPERATURE, THRESHOLD_LEN};
 #[cfg(any(feature = "decision", test))]
-use crate::decision::{Rule, Threshold};
+use crate::decision::Rule;
 use crate::header::Reader;
 #[cfg(any(feature = "inputs", test))]
 use crate::input::Limits;
 use crate::kernel::known;
-use crate::layout::{
-    CANDIDATE, GATES, HEAD, Layout, ROW_PARAMS, UNIT_PARAMS, align4, winograd_head,
-};
+use crate::layout::{CANDIDATE, GATES, HEAD, Layout, UNIT_PARAMS, align4, winograd_head};
 use crate::model::{DenseLayer, GruLayer, Layer, Model, Parts};
 
 /// Why a byte string was refused as a model.
@@ -287,22 +285,21 @@ impl<'a> Model<'a> {
     ///
     /// # Errors
     /// [`LoadError`] says what was found and what was expected; nothing is kept.
-    // Inlined, so that the model is made where the caller wants it: a copy would take a `memcpy`.
     #[inline]
     pub fn load(bytes: &'a [u8]) -> Result<Self, LoadError> {
-        let mut result = Ok(Self::empty(bytes));
+        let mut result = Ok(Self::empty());
         if let Ok(model) = &mut result
-            && let Some(error) = model.fill()
+            && let Some(error) = model.fill(bytes)
         {
             result = Err(error);
         }
         result
     }
 
-    /// Checks the model's bytes, and makes of an empty model what they say; or says why not.
+    /// Checks `bytes` and becomes what they say, or says why not.
     #[inline(never)]
-    fn fill(&mut self) -> Option<LoadError> {
-        let bytes = self.bytes;
+    fn fill(&mut self, bytes: &'a [u8]) -> Option<LoadError> {
+        self.bytes = bytes;
         let have = bytes.len() as u32;
         let stated = match stated_len(bytes) {
             Ok(stated) => stated as u32,
@@ -347,6 +344,47 @@ impl<'a> Model<'a> {
     }
 }
 
+/// Memory for a model: [`load`](Self::load) makes the view there, where [`Model::load`] moves it to where it is wanted.
+///
+/// A program that has one of these in a `static` or beside its state needs neither the stack for a second view nor the
+/// `memcpy` of a kilobyte that the compiler links for a move.
+///
+/// ```
+/// # #[repr(align(4))] struct Artifact<B: ?Sized>(B);
+/// # static ARTIFACT: &Artifact<[u8]> = &Artifact(*include_bytes!("../examples/level.gru"));
+/// let mut loader = gru_core::Loader::new();
+/// let model = loader.load(&ARTIFACT.0)?;
+/// assert_eq!(model.features(), 1);
+/// # Ok::<(), gru_core::LoadError>(())
+/// ```
+#[derive(Debug, Clone)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub struct Loader<'a>(Model<'a>);
+
+impl<'a> Loader<'a> {
+    /// Room for one model at a time.
+    pub const fn new() -> Self {
+        Self(Model::empty())
+    }
+
+    /// Checks `bytes`, as [`Model::load`] does, and returns the model, which takes the place of an earlier one.
+    ///
+    /// # Errors
+    /// As [`Model::load`].
+    pub fn load(&mut self, bytes: &'a [u8]) -> Result<&Model<'a>, LoadError> {
+        match self.0.fill(bytes) {
+            None => Ok(&self.0),
+            Some(error) => Err(error),
+        }
+    }
+}
+
+impl Default for Loader<'_> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl<'a> Reader<'a> {
     #[inline(never)]
     fn zeros(&mut self, bytes: &[u8]) {
@@ -360,18 +398,24 @@ impl<'a> Reader<'a> {
     /// So many bytes, and zeros up to a multiple of four.
     #[inline(never)]
     fn padded(&mut self, n: usize) -> &'a [u8] {
+        let pad = n.wrapping_neg() & 3;
+        self.ahead(n + pad);
         let bytes = self.take(n);
-        let pad = self.take(n.wrapping_neg() & 3);
+        let pad = self.take(pad);
         self.zeros(pad);
         bytes
     }
 
     #[inline(never)]
-    fn half(&mut self) -> u16 {
+    fn half(&mut self) -> u32 {
         match *self.take(2) {
-            [lo, hi] => u16::from_le_bytes([lo, hi]),
+            [lo, hi] => u16::from_le_bytes([lo, hi]) as u32,
             _ => 0,
         }
+    }
+
+    fn word(&mut self) -> u32 {
+        self.half() | self.half() << 16
     }
 
     /// Cuts the payload into the parts of a model whose header has been read, and checks them.
@@ -379,27 +423,33 @@ impl<'a> Reader<'a> {
     /// Of a payload that is too short they are empty or shifted, and errors have no meaning.
     fn payload(&mut self, model: &mut Model<'a>, limits: bool) {
         let features = model.features();
-        model.features = self.take(features * FEATURE_PARAMS);
+        model.features = self.ahead(features * FEATURE_PARAMS);
+        model.backwards = false;
         model.narrow = !limits;
-        let narrow = self.features(model.features);
-        model.narrow &= narrow;
+        for _ in 0..features {
+            model.narrow &= self.feature();
+        }
         #[cfg(any(feature = "inputs", test))]
-        if limits {
-            model.limits = self.take(features * FEATURE_LIMITS);
-            for bytes in model.limits.as_chunks::<FEATURE_LIMITS>().0 {
-                if !Limits::read(bytes).is_range() {
+        {
+            model.limits = match limits {
+                true => self.ahead(features * FEATURE_LIMITS),
+                false => &[],
+            };
+            for _ in 0..model.limits.len() / FEATURE_LIMITS {
+                if !Limits::read(self.take(FEATURE_LIMITS)).is_range() {
                     self.not_canonical();
                 }
             }
         }
-        if !cfg!(any(feature = "inputs", test)) && !model.narrow {
+        #[cfg(not(any(feature = "inputs", test)))]
+        if !model.narrow {
             self.lacks(Feature::Inputs);
         }
         let mut parts = Parts {
             input: align4(features),
             ..Parts::default()
         };
-        let mut input = features as u16;
+        let mut input = model.inputs;
         for layer in &mut model.layers {
             let units = layer.units();
             let padded = align4(units);
@@ -407,18 +457,22 @@ impl<'a> Reader<'a> {
             match layer {
                 Layer::Gru(g) => {
                     g.input = input;
-                    let copies = if g.reset_after { padded } else { 2 * padded };
+                    let copies = if g.variant().reset_after {
+                        padded
+                    } else {
+                        2 * padded
+                    };
                     parts.scratch = parts.scratch.max(copies);
                     model.backwards |= g.go_backwards;
-                    g.blocks = self.take(known(g.layout).gru_len(input as usize, units));
+                    g.blocks = self.ahead(known(g.layout).gru_len(input as usize, units));
+                    self.gru_payload(g);
                     if !g.initial_state.is_empty() {
                         g.initial_state = self.padded(2 * units);
                     }
-                    self.gru_payload(g);
                 }
                 Layer::Dense(d) => {
                     d.input = input;
-                    d.bytes = self.take(known(d.layout).dense_len(input as usize, units));
+                    d.bytes = self.ahead(known(d.layout).whole().dense_len(input as usize, units));
                     self.dense_payload(d);
                 }
             }
@@ -438,35 +492,34 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Feature conditioning, see [`crate::input`]; says whether all of it is narrow.
-    fn features(&mut self, params: &[u8]) -> bool {
-        let mut narrow = true;
-        for p in params.as_chunks::<FEATURE_PARAMS>().0 {
-            let offset = word(p, 0) as i32;
-            // Positive and finite, without float arithmetic.
-            self.positive(Field::CountsPerUnit, word(p, 1), 0x7f7f_ffff);
-            let last = word(p, 2);
-            self.positive(Field::Multiplier, last & 0xffff, 32767);
-            self.range(Field::Shift, last >> 16 & 0xff, 17);
-            self.range(Field::Shift, last >> 24, 16);
-            // 16-bit counts then need neither saturation nor the shift before the multiplication: the
-            // difference from the offset is at most 65535.
-            narrow &= last >> 24 == 0 && offset == offset as i16 as i32;
-        }
-        narrow
+    /// The conditioning of a feature, see [`crate::input`]; says whether it is narrow: 16-bit counts then need
+    /// neither saturation nor the shift before the multiplication, because the difference from the offset is
+    /// at most 65535.
+    fn feature(&mut self) -> bool {
+        let offset = self.word() as i32;
+        // Positive and finite, without float arithmetic.
+        let counts_per_unit = self.word();
+        self.positive(Field::CountsPerUnit, counts_per_unit, 0x7f7f_ffff);
+        let multiplier = self.half();
+        self.positive(Field::Multiplier, multiplier, 32767);
+        let shifts = self.half();
+        self.range(Field::Shift, shifts & 0xff, 17);
+        self.range(Field::Shift, shifts >> 8, 16);
+        shifts >> 8 == 0 && offset == offset as i16 as i32
     }
 
     /// The decision layer: its thresholds, and whether the outputs can be scaled.
     #[cfg(any(feature = "decision", test))]
     fn rule(&mut self, model: &mut Model<'a>) {
         let thresholds = match model.decision {
-            Some(_) => self.take(model.outputs() * THRESHOLD_LEN),
+            Some(_) => self.ahead(model.outputs() * THRESHOLD_LEN),
             None => &[],
         };
-        for bytes in thresholds.as_chunks().0 {
-            let Threshold { enter, release } = Threshold::read(bytes);
-            self.range(Field::Threshold, enter as u32, 32768);
-            self.range(Field::Threshold, release as u32, enter as u32);
+        for _ in 0..thresholds.len() / THRESHOLD_LEN {
+            let enter = self.half();
+            self.range(Field::Threshold, enter, 32768);
+            let release = self.half();
+            self.range(Field::Threshold, release, enter);
         }
         let probabilities = matches!(model.layers.last(), Some(Layer::Dense(d))
             if matches!(d.activation, Activation::Sigmoid | Activation::HardSigmoid));
@@ -482,140 +535,136 @@ impl<'a> Reader<'a> {
 
     fn gru_payload(&mut self, g: &GruLayer<'a>) {
         let (layout, input, units) = (known(g.layout), g.input(), g.units());
-        let long = is_long((input << g.w_shift) + units);
         let group = layout.gru_group();
-        let (w_len, u_len) = (layout.gru_part_len(input), layout.gru_part_len(units));
-        // The same bytes once more, part by part.
-        let outer = core::mem::replace(&mut self.rest, g.blocks);
-        let need = self.need;
-        let mut first = 0;
-        while first < units && !self.rest.is_empty() {
-            let mut parts =
-                [(w_len, input, g.w_shift), (u_len, units, 0)].map(|(len, n, shift)| {
-                    let bytes = self.take(len);
-                    (
-                        Rows {
-                            bytes,
-                            layout,
-                            n,
-                            gates: GATES,
-                            long,
-                        },
-                        shift,
-                    )
-                });
-            let pad = self.take(layout.gru_weights_len(input, units) - w_len - u_len);
-            self.zeros(pad);
-            for (rows, _) in &mut parts {
-                self.heads(rows, layout.rows_len(rows.n));
+        let mut left = units as isize;
+        while left > 0 && self.error.is_none() {
+            self.rows(&Rows {
+                layout,
+                gates: GATES,
+                used: left,
+                columns: [input, units],
+                shift: g.w_shift,
+            });
+            for unit in 0..group as isize {
+                // Multipliers and biases; those of a padding unit are 1 and 0.
+                self.params(unit >= left);
             }
-            for row in 0..GATES * group {
-                // Rows are numbered unit by unit so that padding units come last.
-                let padding = first + row / GATES >= units;
-                let mut both = 0;
-                for (rows, shift) in &parts {
-                    let sum = self.row(rows, row, padding);
-                    // The candidate's parts have an accumulator each.
-                    both = if row % GATES == CANDIDATE {
-                        both.max(sum)
-                    } else {
-                        both + (sum << (shift & 7))
-                    };
-                }
-                self.overflow(both);
-            }
-            for unit in first..first + group {
-                self.unit_params(unit >= units);
-            }
-            first += group;
-        }
-        self.rest = outer;
-        self.need = need;
-    }
-
-    /// Multipliers and biases of a unit; those of a padding unit are 1 and 0.
-    #[inline(never)]
-    fn unit_params(&mut self, padding: bool) {
-        for i in 0..UNIT_PARAMS / 2 {
-            let half = self.half();
-            let multiplier = i < UNIT_PARAMS / 4;
-            if padding && half != multiplier as u16 {
-                self.not_canonical();
-            }
-            if multiplier {
-                self.positive(Field::Multiplier, half as u32, 32767);
-            }
+            left -= group as isize;
         }
     }
 
     fn dense_payload(&mut self, d: &DenseLayer<'a>) {
-        let (layout, n, units) = (known(d.layout), d.input(), d.units());
-        let outer = core::mem::replace(&mut self.rest, d.bytes);
-        let need = self.need;
-        let rows_len = layout.dense_rows_len(n);
-        let bytes = self.padded(units.div_ceil(layout.group()) * rows_len);
-        let rows = Rows {
-            bytes,
-            layout,
-            n,
-            gates: 1,
-            long: is_long(n),
-        };
-        self.heads(&rows, rows_len);
-        for row in 0..layout.rows(units) {
-            let padding = row >= units;
-            let sum = self.row(&rows, row, padding);
-            self.overflow(sum);
-            let params = self.take(ROW_PARAMS);
-            let (multiplier, bias) = (word(params, 0), word(params, 1) as i32);
-            if padding && (multiplier != 1 || bias != 0) {
+        let (layout, input, units) = (known(d.layout).whole(), d.input(), d.units());
+        let group = layout.group();
+        let mut left = units as isize;
+        while left > 0 && self.error.is_none() {
+            self.rows(&Rows {
+                layout,
+                gates: 1,
+                used: left,
+                columns: [input, 0],
+                shift: 0,
+            });
+            left -= group as isize;
+        }
+        let blocks = units.div_ceil(group);
+        let weights = blocks * layout.dense_rows_len(input);
+        let pad = self.take(weights.wrapping_neg() & 3);
+        self.zeros(pad);
+        for row in 0..blocks * group {
+            let (multiplier, bias) = (self.word(), self.word() as i32);
+            if row >= units && (multiplier != 1 || bias != 0) {
                 self.not_canonical();
             }
             self.positive(Field::Multiplier, multiplier, i32::MAX as u32);
             self.range(Field::Bias, bias.unsigned_abs(), (1 << 30) - 1);
         }
-        self.rest = outer;
-        self.need = need;
     }
 
-    fn overflow(&mut self, sum: u32) {
-        if sum > MAX_ROW_SUM {
-            self.fail(LoadError::Overflow { layer: self.layer });
-        }
-    }
-
-    /// `Σ|w|` of a row; refuses padding that is not canonical. An accumulator is at most `32768 · Σ|w|`.
-    ///
-    /// Where rows are not `long` only padding needs a look, and the sum is 0. Weights of 4 bits are symmetric.
+    /// Multipliers and biases of a unit; those of a padding unit are 1 and 0.
     #[inline(never)]
-    fn row(&mut self, rows: &Rows<'_>, row: usize, padding: bool) -> u32 {
-        let bits = if rows.gates == 1 {
-            8
-        } else {
-            rows.layout.weight_bits()
-        };
-        let columns = if padding { 0 } else { rows.n };
-        let start = if rows.long || bits == 4 { 0 } else { columns };
-        let mut sum = 0;
-        for column in start..rows.layout.columns(rows.n) {
-            let w = rows.weight(row, column).unsigned_abs() as u32;
-            if w != 0 && column >= columns {
+    fn params(&mut self, padding: bool) {
+        for i in 0..UNIT_PARAMS / 2 {
+            let half = self.half();
+            let multiplier = i < UNIT_PARAMS / 4;
+            if padding && half != multiplier as u32 {
                 self.not_canonical();
             }
-            if bits == 4 {
-                self.range(Field::Weight, w / 16, 7);
+            if multiplier {
+                self.positive(Field::Multiplier, half, 32767);
             }
-            sum += w;
         }
-        if rows.long { sum } else { 0 }
+    }
+
+    /// The weights of a block of rows: refuses padding that is not zero, and rows whose accumulators, at most
+    /// `32768 · Σ|w|`, could overflow.
+    ///
+    /// Where rows are not long only padding needs a look. Weights of 4 bits are symmetric.
+    #[inline(never)]
+    fn rows(&mut self, rows: &Rows) {
+        let layout = known(rows.layout);
+        let dense = rows.gates == 1;
+        let bits = if dense { 8 } else { layout.weight_bits() };
+        let [first, second] = rows.columns;
+        let all = (first << (rows.shift & 7)) + second > (MAX_ROW_SUM / 128) as usize || bits == 4;
+        let parts = rows.columns.map(|n| match dense {
+            _ if n == 0 => &[],
+            true => self.take(layout.dense_rows_len(n)),
+            false => self.take(layout.gru_part_len(n)),
+        });
+        if layout == Layout::Winograd {
+            for (bytes, n) in parts.iter().zip(rows.columns) {
+                self.heads(bytes, layout.rows_len(n));
+            }
+        }
+        if !dense {
+            let pad = self.take((parts[0].len() + parts[1].len()).wrapping_neg() & 3);
+            self.zeros(pad);
+        }
+        let units = if dense {
+            layout.group()
+        } else {
+            layout.gru_group()
+        };
+        for unit in 0..units {
+            for gate in 0..rows.gates {
+                let mut both = 0;
+                for (i, (bytes, n)) in parts.iter().zip(rows.columns).enumerate() {
+                    let used = if (unit as isize) < rows.used { n } else { 0 };
+                    let mut sum = 0;
+                    for column in (if all { 0 } else { used })..layout.columns(n) {
+                        let place = match dense {
+                            true => layout.dense_weight(n, unit, column),
+                            false => layout.gru_weight(n, gate, unit, column),
+                        };
+                        let byte = bytes.get(place.byte).copied().unwrap_or(0);
+                        let w = place.decode(byte).unsigned_abs() as u32;
+                        if w != 0 && column >= used {
+                            self.not_canonical();
+                        }
+                        if bits == 4 {
+                            self.range(Field::Weight, w / 16, 7);
+                        }
+                        sum += w;
+                    }
+                    // The candidate's parts have an accumulator each.
+                    both = if gate == CANDIDATE {
+                        both.max(sum)
+                    } else {
+                        both + (sum << if i == 0 { rows.shift & 7 } else { 0 })
+                    };
+                }
+                if both > MAX_ROW_SUM {
+                    self.fail(LoadError::Overflow { layer: self.layer });
+                }
+            }
+        }
     }
 
     /// Refuses sums in front of the weights that are not theirs.
-    fn heads(&mut self, rows: &Rows<'_>, len: usize) {
-        if rows.layout != Layout::Winograd {
-            return;
-        }
-        let mut rest = rows.bytes;
+    #[inline(never)]
+    fn heads(&mut self, bytes: &[u8], len: usize) {
+        let mut rest = bytes;
         while let Some((group, others)) = rest.split_at_checked(len)
             && let Some((head, words)) = group.split_first_chunk::<HEAD>()
         {
@@ -629,33 +678,17 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// The stored rows of a part of a GRU block, unit by unit and then gate by gate, or of a Dense layer.
-struct Rows<'p> {
-    bytes: &'p [u8],
+/// The stored rows of a block of a GRU layer (three gates, two parts) or of a Dense layer (one, one).
+struct Rows {
     layout: Layout,
-    /// Columns that are no padding.
-    n: usize,
-    /// Three, or one for Dense.
     gates: usize,
-    long: bool,
-}
-
-impl Rows<'_> {
-    fn weight(&self, row: usize, column: usize) -> i8 {
-        let layout = known(self.layout);
-        let place = if self.gates == 1 {
-            layout.dense_weight(self.n, row, column)
-        } else {
-            layout.gru_weight(self.n, row % GATES, row / GATES, column)
-        };
-        place.decode(self.bytes.get(place.byte).copied().unwrap_or(0))
-    }
+    /// Units from the block's first one on.
+    used: isize,
+    /// Columns of the parts that are no padding.
+    columns: [usize; 2],
+    /// `w_shift`.
+    shift: u8,
 }
 
 /// The largest sum of a row's weights whose accumulator stays below 2^31, whatever the activations.
 const MAX_ROW_SUM: u32 = 65535;
-
-/// Whether a row of `n` columns can have a larger sum than [`MAX_ROW_SUM`].
-fn is_long(n: usize) -> bool {
-    n > (MAX_ROW_SUM / 128) as usize
-}

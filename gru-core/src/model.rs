@@ -78,17 +78,38 @@ pub struct GruLayer<'a> {
     pub(crate) initial_state: &'a [u8],
     pub(crate) input: u16,
     pub(crate) units: u16,
-    pub(crate) clip: u16,
     pub(crate) layout: Layout,
+    pub(crate) nh_shift: u8,
+    pub(crate) w_shift: u8,
+    pub(crate) go_backwards: bool,
+    /// Without the portable kernel there is only [`Variant::MAIN`].
+    #[cfg(any(gru_portable, test))]
+    pub(crate) variant: Variant,
+    #[cfg(any(gru_portable, test))]
+    pub(crate) main_variant: bool,
+}
+
+/// What makes a GRU layer another one than Keras' default.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Variant {
     pub(crate) activation: Activation,
     pub(crate) recurrent_activation: Activation,
     pub(crate) exponent: u8,
     pub(crate) recurrent_exponent: u8,
-    pub(crate) nh_shift: u8,
-    pub(crate) w_shift: u8,
     pub(crate) reset_after: bool,
-    pub(crate) go_backwards: bool,
-    pub(crate) main_variant: bool,
+    pub(crate) clip: u16,
+}
+
+impl Variant {
+    /// Keras' default variant without clipping, which every kernel can run.
+    pub(crate) const MAIN: Self = Self {
+        activation: Activation::Tanh,
+        recurrent_activation: Activation::Sigmoid,
+        exponent: 0,
+        recurrent_exponent: 0,
+        reset_after: true,
+        clip: 32767,
+    };
 }
 
 impl GruLayer<'_> {
@@ -125,38 +146,42 @@ impl GruLayer<'_> {
     /// Whether this is Keras' default variant, which every kernel can run.
     #[inline]
     pub fn is_main_variant(&self) -> bool {
-        self.main_variant
+        #[cfg(any(gru_portable, test))]
+        return self.main_variant;
+        #[cfg(not(any(gru_portable, test)))]
+        true
+    }
+
+    #[inline]
+    pub(crate) fn variant(&self) -> Variant {
+        #[cfg(any(gru_portable, test))]
+        return self.variant;
+        #[cfg(not(any(gru_portable, test)))]
+        Variant::MAIN
     }
 
     /// The state's full scale is `2^exponent`.
     #[inline]
     pub fn exponent(&self) -> u8 {
-        self.exponent
+        self.variant().exponent
     }
 
     /// Shape and variant, as the artifact has them.
     pub fn header(&self) -> GruHeader {
+        let variant = self.variant();
         GruHeader {
             units: self.units,
-            activation: self.activation,
-            recurrent_activation: self.recurrent_activation,
-            exponent: self.exponent,
-            recurrent_exponent: self.recurrent_exponent,
+            activation: variant.activation,
+            recurrent_activation: variant.recurrent_activation,
+            exponent: variant.exponent,
+            recurrent_exponent: variant.recurrent_exponent,
             nh_shift: self.nh_shift,
             w_shift: self.w_shift,
-            reset_after: self.reset_after,
+            reset_after: variant.reset_after,
             go_backwards: self.go_backwards,
             initial_state: !self.initial_state.is_empty(),
-            clip: self.clip,
+            clip: variant.clip,
         }
-    }
-
-    /// The initial state, `units` values.
-    pub(crate) fn initial(&self) -> impl Iterator<Item = i16> + '_ {
-        self.initial_state
-            .chunks_exact(2)
-            .filter_map(|b| Some(i16::from_le_bytes(b.try_into().ok()?)))
-            .take(self.units())
     }
 }
 
@@ -213,11 +238,11 @@ impl DenseLayer<'_> {
 }
 
 impl<'a> Model<'a> {
-    /// A model of these bytes of which nothing is known yet.
+    /// A model of which nothing is known yet.
     #[inline]
-    pub(crate) fn empty(bytes: &'a [u8]) -> Self {
+    pub(crate) const fn empty() -> Self {
         Self {
-            bytes,
+            bytes: &[],
             crc: 0,
             name: &[],
             classes: &[],
@@ -231,13 +256,18 @@ impl<'a> Model<'a> {
             #[cfg(any(feature = "decision", test))]
             decision: None,
             #[cfg(any(feature = "decision", test))]
-            rule: Rule::default(),
+            rule: Rule::EMPTY,
             self_test: None,
             features: &[],
             #[cfg(any(feature = "inputs", test))]
             limits: &[],
             layers: Vec::new(),
-            parts: Parts::default(),
+            parts: Parts {
+                input: 0,
+                scratch: 0,
+                layers: 0,
+                readout: 0,
+            },
             backwards: false,
             narrow: false,
         }
@@ -274,7 +304,7 @@ impl<'a> Model<'a> {
     pub fn output_frac(&self) -> u8 {
         match self.layers.last() {
             Some(Layer::Dense(d)) => d.frac(),
-            Some(Layer::Gru(g)) => 15 - g.exponent.min(15),
+            Some(Layer::Gru(g)) => 15 - g.exponent().min(15),
             None => 0,
         }
     }

@@ -179,22 +179,35 @@ impl StateRef {
     /// [`StateError::ForeignModel`]; the state then is as it was.
     pub fn reset(&mut self, model: &Model<'_>) -> Result<(), StateError> {
         self.check(model)?;
+        self.clear(model);
+        Ok(())
+    }
+
+    #[inline(never)]
+    fn clear(&mut self, model: &Model<'_>) {
         self.steps = 0;
         self.averaged = 0;
-        self.words.fill(0);
-        let mut rest = self.split(model.parts()).layers;
+        // A number of which the compiler does not know that it is zero: its `memset` takes 400 bytes.
+        let zero = core::hint::black_box(0);
+        for word in &mut self.words {
+            *word = zero;
+        }
+        let parts = model.parts();
+        let mut at = parts.input + parts.scratch;
         for layer in model.layers() {
-            let (h, others) = core::mem::take(&mut rest)
-                .split_at_mut_checked(align4(layer.units()))
-                .unwrap_or_default();
-            rest = others;
             if let Layer::Gru(g) = layer {
-                for (h, h0) in h.iter_mut().zip(g.initial()) {
-                    *h = h0;
+                let mut bytes = g.initial_state;
+                let mut place = at;
+                while let Some((value, rest)) = bytes.split_first_chunk() {
+                    if let Some(word) = self.words.get_mut(place) {
+                        *word = i16::from_le_bytes(*value);
+                    }
+                    bytes = rest;
+                    place += 1;
                 }
             }
+            at += align4(layer.units());
         }
-        Ok(())
     }
 
     /// Steps since the reset; stops at 2^32 - 1.

@@ -535,7 +535,13 @@ fn read_gru(g: &crate::GruLayer<'_>, layout: Layout) -> QuantGru {
         mu: vec![0; GATES * units],
         mw: vec![0; units],
         b: vec![0; 4 * units],
-        initial_state: g.initial().collect(),
+        initial_state: g
+            .initial_state
+            .as_chunks()
+            .0
+            .iter()
+            .map(|&b| i16::from_le_bytes(b))
+            .collect(),
     };
     let group = layout.gru_group();
     for (b, block) in g

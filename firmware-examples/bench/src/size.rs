@@ -2,7 +2,7 @@
 #![no_std]
 #![no_main]
 
-use gru_core::{Model, State};
+use gru_core::{Loader, State};
 
 /// Loads a model and steps it over samples of which the compiler knows nothing; the sum of the probabilities.
 ///
@@ -20,26 +20,25 @@ pub unsafe extern "C" fn _start(
     let bytes = unsafe { core::slice::from_raw_parts(bytes, bytes_len) };
     // SAFETY: the caller's promise.
     let mut samples = unsafe { core::slice::from_raw_parts(samples, samples_len) };
+    let mut loader = Loader::new();
     static mut STATE: State<512> = State::unbound();
     // SAFETY: this function is the program, which runs once.
     let state = unsafe { &mut *&raw mut STATE };
-    let Ok(model) = Model::load(bytes) else {
+    let Ok(model) = loader.load(bytes) else {
         return 0;
     };
-    if state.bind(&model).is_err() {
+    if state.bind(model).is_err() {
         return 0;
     }
     let mut sum = 0;
-    let mut probabilities = [0; 16];
     while let Some((sample, rest)) = samples.split_at_checked(model.features()) {
         samples = rest;
         let Ok(output) = model.step(state, sample) else {
             return 0;
         };
+        let mut probabilities = [0; 4];
         output.probabilities(&mut probabilities);
-        for p in probabilities {
-            sum += p as u32;
-        }
+        sum += probabilities[0] as u32;
     }
     sum
 }

@@ -22,7 +22,7 @@
 //! shape only, never on data.
 
 use super::portable;
-use super::{Kernel, PORTABLE};
+use super::{Kernel, PORTABLE, known};
 use crate::activation::TANH_TABLE;
 use crate::layout::Layout;
 use crate::model::{DenseLayer, GruLayer};
@@ -98,6 +98,30 @@ macro_rules! cpu {
     };
 }
 
+/// Lines that only speed asks for: not where the crate is optimized for size.
+#[cfg(all(gru_dsp, not(gru_small)))]
+macro_rules! unrolled {
+    ($($line:literal),* $(,)?) => { concat!($($line, "\n"),*) };
+}
+#[cfg(all(gru_dsp, gru_small))]
+macro_rules! unrolled {
+    ($($line:literal),* $(,)?) => {
+        ""
+    };
+}
+
+/// Lines that stand for them there.
+#[cfg(all(gru_dsp, gru_small))]
+macro_rules! rolled {
+    ($($line:literal),* $(,)?) => { concat!($($line, "\n"),*) };
+}
+#[cfg(all(gru_dsp, not(gru_small)))]
+macro_rules! rolled {
+    ($($line:literal),* $(,)?) => {
+        ""
+    };
+}
+
 /// The beginning of a layer's routine: the stack, −128·Σ x of both parts, where they enter the chain.
 #[cfg(gru_dsp)]
 macro_rules! gru_start {
@@ -138,21 +162,23 @@ macro_rules! gru_start {
             "add r1, sp, #GRU_U\n",
             "20: ldrd r2, r3, [r1]\n",
             "mov r4, #0\n",
-            "subs r3, #8\n",
-            "blo 22f\n",
-            "21: ldm r2!, {{r5-r11, lr}}\n",
-            "subs r3, #8\n",
-            "smlad r4, r5, r12, r4\n",
-            "smlad r4, r6, r12, r4\n",
-            "smlad r4, r7, r12, r4\n",
-            "smlad r4, r8, r12, r4\n",
-            "smlad r4, r9, r12, r4\n",
-            "smlad r4, r10, r12, r4\n",
-            "smlad r4, r11, r12, r4\n",
-            "smlad r4, lr, r12, r4\n",
-            "bhs 21b\n",
-            "22: adds r3, #8\n",
-            "beq 24f\n",
+            unrolled!(
+                "subs r3, #8",
+                "blo 22f",
+                "21: ldm r2!, {{r5-r11, lr}}",
+                "subs r3, #8",
+                "smlad r4, r5, r12, r4",
+                "smlad r4, r6, r12, r4",
+                "smlad r4, r7, r12, r4",
+                "smlad r4, r8, r12, r4",
+                "smlad r4, r9, r12, r4",
+                "smlad r4, r10, r12, r4",
+                "smlad r4, r11, r12, r4",
+                "smlad r4, lr, r12, r4",
+                "bhs 21b",
+                "22: adds r3, #8",
+                "beq 24f",
+            ),
             "23: ldr r5, [r2], #4\n",
             "subs r3, #1\n",
             "smlad r4, r5, r12, r4\n",
@@ -332,11 +358,12 @@ struct Chain {
     code: usize,
 }
 
-/// That of whole bytes: 13 instructions of four bytes for two columns.
+/// That of whole bytes: 13 instructions of four bytes for two columns. A short one where the crate is
+/// optimized for size: 1.4 kB less, and more cycles for every further pass through it.
 const CHAIN: Chain = Chain {
     layout: Layout::Pair,
     columns: 2,
-    links: 32,
+    links: if cfg!(gru_small) { 4 } else { 32 },
     code: 52,
 };
 
@@ -404,7 +431,7 @@ impl GruFrame {
         let (columns, rows) = (chain.layout.columns(input), chain.layout.columns(units));
         let blocks = layer.blocks.as_ptr_range();
         let addresses = x.as_ptr().addr() | h.as_ptr().addr() | out.as_ptr().addr();
-        let sound = layer.layout == chain.layout
+        let sound = known(layer.layout) == chain.layout
             && addresses & 3 == 0
             && x.len() >= columns
             && h.len() >= rows
@@ -447,7 +474,7 @@ impl DenseFrame {
         let (input, units) = (layer.input(), layer.units());
         let (columns, rows) = (Layout::Pair.columns(input), Layout::Pair.rows(units));
         let addresses = x.as_ptr().addr() | out.as_ptr().addr();
-        let sound = layer.layout == Layout::Pair
+        let sound = known(layer.layout).whole() == Layout::Pair
             && addresses & 3 == 0
             && x.len() >= columns
             && out.len() >= rows;
@@ -651,21 +678,28 @@ mod shim {
                 "ssat \\v, #16, \\v",
                 "strh \\v, [\\x], #2",
                 ".endm",
-                "tst {n}, #1",
-                "beq 2f",
-                "GRU_CONDITION {m}, {v}, {o}, {shift}, {p}, {raw}, {x}",
-                "2: tst {n}, #2",
-                "beq 3f",
-                "GRU_CONDITION {m}, {v}, {o}, {shift}, {p}, {raw}, {x}",
-                "GRU_CONDITION {m}, {v}, {o}, {shift}, {p}, {raw}, {x}",
-                "3: cmp {x}, {end}",
-                "beq 5f",
-                "4:",
-                ".rept 4",
-                "GRU_CONDITION {m}, {v}, {o}, {shift}, {p}, {raw}, {x}",
-                ".endr",
-                "cmp {x}, {end}",
-                "bne 4b",
+                unrolled!(
+                    "tst {n}, #1",
+                    "beq 2f",
+                    "GRU_CONDITION {m}, {v}, {o}, {shift}, {p}, {raw}, {x}",
+                    "2: tst {n}, #2",
+                    "beq 3f",
+                    "GRU_CONDITION {m}, {v}, {o}, {shift}, {p}, {raw}, {x}",
+                    "GRU_CONDITION {m}, {v}, {o}, {shift}, {p}, {raw}, {x}",
+                    "3: cmp {x}, {end}",
+                    "beq 5f",
+                    "4:",
+                    ".rept 4",
+                    "GRU_CONDITION {m}, {v}, {o}, {shift}, {p}, {raw}, {x}",
+                    ".endr",
+                    "cmp {x}, {end}",
+                    "bne 4b",
+                ),
+                rolled!(
+                    "4: GRU_CONDITION {m}, {v}, {o}, {shift}, {p}, {raw}, {x} @ {n} of them",
+                    "cmp {x}, {end}",
+                    "bne 4b",
+                ),
                 "5:",
                 ".purgem GRU_CONDITION",
                 p = inout(reg) params.as_ptr() => _,
@@ -685,12 +719,9 @@ mod shim {
     /// Copies `from` to `to`, as much as both have.
     #[inline(always)]
     pub(super) fn copy(from: &[i16], to: &mut [i16]) {
-        let n = from.len().min(to.len());
-        let aligned = (from.as_ptr().addr() | to.as_ptr().addr()) & 3 == 0;
-        if n % 4 != 0 || !aligned {
-            for (to, &from) in to.iter_mut().zip(from) {
-                *to = from;
-            }
+        // Whole blocks of words in the buffers of a state; the caller knows no others.
+        let n = from.len().min(to.len()) & !3;
+        if (from.as_ptr().addr() | to.as_ptr().addr()) & 3 != 0 {
             return;
         }
         // SAFETY: both slices have n values, whole pairs of words, and start at multiples of four.
@@ -760,21 +791,23 @@ mod shim {
             "movw r12, #0xff80",
             "movt r12, #0xff80",
             "mov r4, #0",
-            "subs r2, #8",
-            "blo 22f",
-            "21: ldm r1!, {{r0, r3, r5-r9, lr}}",
-            "subs r2, #8",
-            "smlad r4, r0, r12, r4",
-            "smlad r4, r3, r12, r4",
-            "smlad r4, r5, r12, r4",
-            "smlad r4, r6, r12, r4",
-            "smlad r4, r7, r12, r4",
-            "smlad r4, r8, r12, r4",
-            "smlad r4, r9, r12, r4",
-            "smlad r4, lr, r12, r4",
-            "bhs 21b",
-            "22: adds r2, #8",
-            "beq 24f",
+            unrolled!(
+                "subs r2, #8",
+                "blo 22f",
+                "21: ldm r1!, {{r0, r3, r5-r9, lr}}",
+                "subs r2, #8",
+                "smlad r4, r0, r12, r4",
+                "smlad r4, r3, r12, r4",
+                "smlad r4, r5, r12, r4",
+                "smlad r4, r6, r12, r4",
+                "smlad r4, r7, r12, r4",
+                "smlad r4, r8, r12, r4",
+                "smlad r4, r9, r12, r4",
+                "smlad r4, lr, r12, r4",
+                "bhs 21b",
+                "22: adds r2, #8",
+                "beq 24f",
+            ),
             "23: ldr r5, [r1], #4",
             "subs r2, #1",
             "smlad r4, r5, r12, r4",
@@ -793,33 +826,36 @@ mod shim {
             "mov r5, #0",
             "mov r7, #0",
             "mov r6, r4",
-            "subs r3, #8",
-            "blo.w 32f",
-            "31:",
-            ".rept 4",
-            "ldr.w r8, [r2], #4",
-            "ldr.w r9, [r0], #4",
-            "ldr.w r10, [r1], #4",
-            "ldr.w r11, [r2], #4",
-            "ldr.w r12, [r0], #4",
-            "ldr.w lr, [r1], #4",
-            "smlad r4, r9, r8, r4",
-            "sxtb16 r9, r9, ror #8",
-            "smlad r6, r10, r8, r6",
-            "sxtb16 r10, r10, ror #8",
-            "smlad r5, r9, r8, r5",
-            "smlad r4, r12, r11, r4",
-            "sxtb16 r12, r12, ror #8",
-            "smlad r7, r10, r8, r7",
-            "smlad r6, lr, r11, r6",
-            "sxtb16 lr, lr, ror #8",
-            "smlad r5, r12, r11, r5",
-            "smlad r7, lr, r11, r7",
-            ".endr",
-            "subs r3, #8",
-            "bhs.w 31b",
-            "32: adds r3, #8",
-            "bne.w 33f",
+            unrolled!(
+                "subs r3, #8",
+                "blo.w 32f",
+                "31:",
+                ".rept 4",
+                "ldr.w r8, [r2], #4",
+                "ldr.w r9, [r0], #4",
+                "ldr.w r10, [r1], #4",
+                "ldr.w r11, [r2], #4",
+                "ldr.w r12, [r0], #4",
+                "ldr.w lr, [r1], #4",
+                "smlad r4, r9, r8, r4",
+                "sxtb16 r9, r9, ror #8",
+                "smlad r6, r10, r8, r6",
+                "sxtb16 r10, r10, ror #8",
+                "smlad r5, r9, r8, r5",
+                "smlad r4, r12, r11, r4",
+                "sxtb16 r12, r12, ror #8",
+                "smlad r7, r10, r8, r7",
+                "smlad r6, lr, r11, r6",
+                "sxtb16 lr, lr, ror #8",
+                "smlad r5, r12, r11, r5",
+                "smlad r7, lr, r11, r7",
+                ".endr",
+                "subs r3, #8",
+                "bhs.w 31b",
+                "32: adds r3, #8",
+                "bne.w 33f",
+            ),
+            rolled!("b.w 33f"),
             "34: mov r0, r1",
             "ldr r1, [sp, #DENSE_PARAMS]",
             "sub.w r4, r4, r5, lsl #8",
@@ -850,27 +886,29 @@ mod shim {
             "ldr r2, [sp, #DENSE_X]",
             "ldr r4, [sp, #DENSE_CORR]",
             "mov r5, #0",
-            "subs r3, #3",
-            "blo 42f",
-            "41: ldr.w r8, [r2], #4",
-            "ldr.w r9, [r0], #4",
-            "ldr.w r10, [r2], #4",
-            "ldr.w r11, [r0], #4",
-            "ldr.w r12, [r2], #4",
-            "ldr.w lr, [r0], #4",
-            "subs r3, #3",
-            "smlad r4, r9, r8, r4",
-            "sxtb16 r9, r9, ror #8",
-            "smlad r5, r9, r8, r5",
-            "smlad r4, r11, r10, r4",
-            "sxtb16 r11, r11, ror #8",
-            "smlad r5, r11, r10, r5",
-            "smlad r4, lr, r12, r4",
-            "sxtb16 lr, lr, ror #8",
-            "smlad r5, lr, r12, r5",
-            "bhs 41b",
-            "42: adds r3, #3",
-            "beq 44f",
+            unrolled!(
+                "subs r3, #3",
+                "blo 42f",
+                "41: ldr.w r8, [r2], #4",
+                "ldr.w r9, [r0], #4",
+                "ldr.w r10, [r2], #4",
+                "ldr.w r11, [r0], #4",
+                "ldr.w r12, [r2], #4",
+                "ldr.w lr, [r0], #4",
+                "subs r3, #3",
+                "smlad r4, r9, r8, r4",
+                "sxtb16 r9, r9, ror #8",
+                "smlad r5, r9, r8, r5",
+                "smlad r4, r11, r10, r4",
+                "sxtb16 r11, r11, ror #8",
+                "smlad r5, r11, r10, r5",
+                "smlad r4, lr, r12, r4",
+                "sxtb16 lr, lr, ror #8",
+                "smlad r5, lr, r12, r5",
+                "bhs 41b",
+                "42: adds r3, #3",
+                "beq 44f",
+            ),
             "43: ldr.w r8, [r2], #4",
             "ldr.w r9, [r0], #4",
             "subs r3, #1",

@@ -399,7 +399,7 @@ impl Variant<'_, '_> {
 
     /// Saturates and clips a pre-activation.
     fn pre(&mut self, v: i64) -> i16 {
-        let clip = self.layer.clip as i32;
+        let clip = self.layer.variant().clip as i32;
         (self.narrow(v) as i32).clamp(-clip, clip) as i16
     }
 
@@ -411,7 +411,9 @@ impl Variant<'_, '_> {
             _ => 0,
         };
         let v = self.pre(joined as i64 + bias(p, gate));
-        layer.recurrent_activation.gate(v, layer.recurrent_exponent) as i64
+        let variant = layer.variant();
+        let activation = variant.recurrent_activation;
+        activation.gate(v, variant.recurrent_exponent) as i64
     }
 }
 
@@ -432,12 +434,13 @@ pub(crate) fn gru_any(
         gru_main(layer, x, h, out);
         return 0;
     }
+    let variant = layer.variant();
     let mut v = Variant {
         layer,
-        counts: !(layer.activation.is_bounded() && layer.recurrent_activation.is_bounded()),
+        counts: !(variant.activation.is_bounded() && variant.recurrent_activation.is_bounded()),
         saturated: 0,
     };
-    if !layer.reset_after {
+    if !variant.reset_after {
         // scratch = r ∘ h of all units, before any candidate can be computed.
         each_block(layer, |first, w, u, params| {
             let aw = accumulate(layer.layout, w, layer.input(), x);
@@ -453,7 +456,7 @@ pub(crate) fn gru_any(
     each_block(layer, |first, w, u, params| {
         let aw = accumulate(layer.layout, w, layer.input(), x);
         let au = accumulate(layer.layout, u, layer.units(), h);
-        let au_n = if layer.reset_after {
+        let au_n = if variant.reset_after {
             au
         } else {
             accumulate(layer.layout, u, layer.units(), scratch)
@@ -466,14 +469,14 @@ pub(crate) fn gru_any(
             let ([_, _, mu_n], [_, _, aw_n], [_, _, au_n]) = (p.mu, aw, au_n);
             let nx = bias(&p, 2) + requantize(aw_n, p.mw) as i64;
             let nh = requantize(au_n, mu_n) as i64;
-            let n = if layer.reset_after {
+            let n = if variant.reset_after {
                 let r = v.gate(&p, RESET, aw, au);
                 let nh = v.narrow(nh + bias(&p, 3)) as i64;
                 nx + ((r * nh) >> (16 - (layer.nh_shift & 7) as u32))
             } else {
                 nx + nh
             };
-            let n = layer.activation.candidate(v.pre(n));
+            let n = variant.activation.candidate(v.pre(n));
             *out = v.narrow((z * h as i64 + (65536 - z) * n as i64 + 32768) >> 16);
         }
     });

@@ -16,7 +16,7 @@
 #[cfg(target_arch = "arm")]
 use super::portable::{self, Portable};
 #[cfg(target_arch = "arm")]
-use super::{Kernel, PORTABLE};
+use super::{Kernel, PORTABLE, known};
 #[cfg(target_arch = "arm")]
 use crate::activation::TANH_TABLE;
 #[cfg(target_arch = "arm")]
@@ -143,7 +143,8 @@ fn aligned<T>(slice: &[T]) -> bool {
 fn gru_is_sound(layer: &GruLayer<'_>, x: &[i16], h: &[i16], out: &[i16]) -> bool {
     let units = align4(layer.units());
     let addresses = x.as_ptr().addr() | h.as_ptr().addr() | out.as_ptr().addr();
-    (layer.layout == LAYOUT || HALVED == Some(layer.layout))
+    let layout = known(layer.layout);
+    (layout == LAYOUT || HALVED == Some(layout))
         && addresses & 3 == 0
         && x.len() >= align4(layer.input())
         && h.len() >= units
@@ -157,7 +158,7 @@ impl DenseArgs {
     #[inline(always)]
     fn sound(layer: &DenseLayer<'_>, x: &[i16], out: &[i16]) -> bool {
         let addresses = x.as_ptr().addr() | out.as_ptr().addr();
-        layer.layout == LAYOUT
+        known(layer.layout).whole() == LAYOUT
             && addresses & 3 == 0
             && x.len() >= align4(layer.input())
             && out.len() >= align4(layer.units())
@@ -258,8 +259,9 @@ impl Kernel for Quad {
 
     #[inline]
     fn store(new: &[i16], h: &mut [i16]) {
+        // The buffers of a state are such; for others the compiler would link its `memcpy`.
         if new.len() != h.len() || h.len() % 4 != 0 || !aligned(new) || !aligned(h) {
-            return Portable::store(new, h);
+            return;
         }
         #[allow(unsafe_code, reason = "written in assembly")]
         // SAFETY: lengths and alignments have been checked above, and `h` is a unique borrow.
@@ -271,8 +273,9 @@ impl Kernel for Quad {
     #[inline]
     fn condition_narrow(params: &[u8], raw: &[i16], x: &mut [i16]) {
         let n = raw.len().min(x.len());
+        // The loader has checked the alignment.
         if n == 0 || params.len() < FEATURE_PARAMS * n || !aligned(params) {
-            return Portable::condition_narrow(params, raw, x);
+            return;
         }
         #[allow(unsafe_code, reason = "written in assembly")]
         // SAFETY: lengths and the alignment have been checked above, and `x` is a unique borrow.
