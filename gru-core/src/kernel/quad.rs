@@ -203,6 +203,10 @@ impl Kernel for Quad {
             }
             return;
         }
+        #[cfg(all(gru_small, gru_active = "quad"))]
+        if known(layer.layout) == LAYOUT {
+            return super::small::gru(layer, x, h, out);
+        }
         let (input, units) = (layer.input(), layer.units());
         #[allow(unsafe_code, reason = "the layer is written in assembly")]
         // SAFETY: `gru_is_sound` has checked the lengths and alignments of the buffers, `GruLayer`
@@ -248,7 +252,11 @@ impl Kernel for Quad {
             }
             return;
         }
+        #[cfg(all(gru_small, gru_active = "quad"))]
+        return super::small::dense(layer, x, out);
+        #[cfg(not(all(gru_small, gru_active = "quad")))]
         let args = DenseArgs::new(layer, x, out);
+        #[cfg(not(all(gru_small, gru_active = "quad")))]
         #[allow(unsafe_code, reason = "the layer is written in assembly")]
         // SAFETY: `sound` has checked the lengths and alignments of the buffers, `DenseLayer`
         // promises those of its bytes, and `out` is a unique borrow apart from the others.
