@@ -3,10 +3,12 @@
 //! `GRU_BENCH_CORE` and `GRU_BENCH_WORKLOAD` choose; `build.sh` sets them.
 
 use gru_core::activation::Activation;
-use gru_core::artifact::DenseHeader;
+use gru_core::artifact::{DecisionHeader, DenseHeader, Readout};
+use gru_core::input::Limits;
 use gru_core::layout::Layout;
 use gru_core::random;
-use gru_core::writer::{QuantLayer, QuantModel};
+use gru_core::writer::{QuantDecision, QuantLayer, QuantModel};
+use gru_core::{Feature, Threshold};
 use std::path::Path;
 use std::{env, fs};
 
@@ -25,7 +27,7 @@ struct Workload {
 
 fn workload(name: &str) -> Option<Workload> {
     let (features, units, outputs, softmax): (_, &'static [usize], _, _) = match name {
-        "w1" | "check" | "count" | "count-int4" => (5, &[32], 3, true),
+        "w1" | "check" | "count" => (5, &[32], 3, true),
         "w2" => (9, &[64], 6, true),
         "w3" => (10, &[154], 12, true),
         "w4" => (6, &[32, 32], 4, false),
@@ -61,8 +63,8 @@ fn main() {
     let name = var("GRU_BENCH_WORKLOAD", "w1");
     let (flash, ram, kernel, layout) = core(&core_name).expect("GRU_BENCH_CORE");
     // The float program takes its sizes from here; its weights are made at compile time.
-    let plain = name.strip_suffix("-f32").or(name.strip_suffix("-int4"));
-    let w = workload(plain.unwrap_or(&name)).expect("GRU_BENCH_WORKLOAD");
+    let plain = name.split('-').next().unwrap_or_default();
+    let w = workload(plain).expect("GRU_BENCH_WORKLOAD");
 
     let out = env::var("OUT_DIR").unwrap();
     let out = Path::new(&out);
@@ -107,9 +109,9 @@ fn main() {
     fs::write(out.join("workload.rs"), source).unwrap();
 
     let kernel = var("GRU_BENCH_KERNEL", kernel);
-    match &*name {
-        "check" => write_check(out, &kernel, layout),
-        "count" | "count-int4" => write_count(out, &core_name, &kernel, layout),
+    match plain {
+        "check" if name != "check-f32" => write_check(out, &kernel, layout),
+        "count" => write_count(out, &core_name, &kernel, layout, &name[plain.len()..]),
         _ => {}
     }
     if name == "check-f32" {
@@ -121,19 +123,18 @@ fn main() {
     }
 }
 
-/// The artifacts of all workloads, one after the other.
-fn write_count(out: &Path, core_name: &str, kernel: &str, layout: Layout) {
+/// The artifacts of all workloads, one after the other, then those that a program without features refuses.
+fn write_count(out: &Path, core_name: &str, kernel: &str, layout: Layout, suffix: &str) {
     let mut all = Vec::new();
     let mut list = String::new();
     let (mut widest, mut state) = (0, 0);
     for name in ["w1", "w2", "w3", "w4", "w5"] {
         let w = workload(name).expect("a workload");
         let mut model = random::model(SEED, w.features, w.units, w.outputs);
-        let halved = layout.weight_bits() == 4;
-        if halved {
+        if layout.weight_bits() == 4 {
             random::halve(&mut model);
         }
-        let name = format!("{name}{}", if halved { "-int4" } else { "" });
+        let name = format!("{name}{suffix}");
         let bytes = gru_core::writer::write(&model, layout).expect("a sound model");
         let loaded = gru_core::writer::Aligned::new(&bytes);
         let loaded = gru_core::Model::load(&loaded).expect("a sound model");
@@ -141,6 +142,11 @@ fn write_count(out: &Path, core_name: &str, kernel: &str, layout: Layout) {
         widest = widest.max(w.features).max(w.outputs);
         all.extend(bytes);
         list += &format!("({name:?}, {}), ", w.softmax);
+    }
+    let mut refused = String::new();
+    for (feature, model) in refused_models(layout) {
+        all.extend(gru_core::writer::write(&model, layout).expect("a sound model"));
+        refused += &format!("Feature::{feature:?}, ");
     }
     // Of the QEMU boards that `count.sh` runs.
     let clock = match core_name {
@@ -152,11 +158,55 @@ fn write_count(out: &Path, core_name: &str, kernel: &str, layout: Layout) {
     let source = format!(
         "/// The kernel that has to be linked.\nconst KERNEL: &str = {kernel:?};\n\
          /// Names, and whether probabilities are asked for.\nconst WORKLOADS: [(&str, bool); 5] = [{list}];\n\
+         /// What the models that follow need.\nconst REFUSED: &[Feature] = &[{refused}];\n\
          /// Words of the largest state.\nconst STATE: usize = {state};\n\
          /// Most features or outputs.\nconst WIDEST: usize = {widest};\n\
          /// SysTick's clock.\nconst CLOCK_HZ: u64 = {clock};\n"
     );
     fs::write(out.join("count.rs"), source).unwrap();
+}
+
+/// A model for each Cargo feature of which a model can have need; the other variant of the GRU, whose layout is another one,
+/// is refused for that in most programs.
+fn refused_models(layout: Layout) -> Vec<(Feature, QuantModel)> {
+    let mut model = random::model(SEED, 3, &[6], 2);
+    if layout.weight_bits() == 4 {
+        random::halve(&mut model);
+    }
+    let with = |change: &dyn Fn(&mut QuantModel)| {
+        let mut model = model.clone();
+        change(&mut model);
+        model
+    };
+    vec![
+        (
+            Feature::Activations,
+            with(&|m| {
+                if let Some(QuantLayer::Dense(d)) = m.layers.last_mut() {
+                    d.header.activation = Activation::Sigmoid;
+                    d.header.frac = 0;
+                }
+            }),
+        ),
+        (
+            Feature::Decision,
+            with(&|m| {
+                m.decision = Some(QuantDecision {
+                    header: DecisionHeader::default(),
+                    thresholds: vec![Threshold::default(); 2],
+                });
+            }),
+        ),
+        (
+            Feature::Inputs,
+            with(&|m| m.limits = vec![Limits { low: -9, high: 9 }; 3]),
+        ),
+        (Feature::Inputs, with(&|m| m.features[1].offset = 1 << 20)),
+        (
+            Feature::Readouts,
+            with(&|m| m.readout = Readout::Mean { skip: 1 }),
+        ),
+    ]
 }
 
 /// Random models of many shapes, each with its samples and the host's digest.

@@ -2,7 +2,9 @@
 # build.sh CORE WORKLOAD OUT.elf: builds the measured program.
 # WORKLOAD "check" (or "check-f32") builds the program that compares with the host's results instead,
 # "count" (or "count-int4") the one that counts instructions by itself (see count.sh).
-# CORE: m0plus m3 m4 m7 m33 m55. WORKLOAD: w1 ... w5, with a suffix -f32, or -int4 (not m3, m55).
+# "size" builds load and step and nothing else, without vectors and start-up: see size.sh.
+# CORE: m0plus m3 m4 m7 m33 m55. WORKLOAD: w1 ... w5, with a suffix -f32, or -int4 (not m3, m55), or
+# -small (opt-level s, as size; all others 3).
 set -euo pipefail
 fail() { echo "build.sh: $1" >&2; exit 2; }
 [ $# -eq 3 ] || fail "usage: build.sh CORE WORKLOAD OUT.elf"
@@ -20,7 +22,11 @@ case $workload in
     w[1-5]) bin=step features="" ;;
     w[1-5]-f32) bin=step_f32 features=f32 ;;
     w[1-5]-int4) bin=step features=int4 ;;
+    w[1-5]-small) bin=step features="" ;;
     check|count) bin=$workload features="" ;;
+    size) bin=size features="" ;;
+    check-small) bin=check features="" ;;
+    count-small) bin=count features="" ;;
     count-int4) bin=count features=int4 ;;
     check-f32) bin=check_f32 features=f32 ;;
     *) fail "unknown workload '$workload'" ;;
@@ -28,6 +34,10 @@ esac
 mkdir -p "$(dirname "$3")"
 out=$(cd "$(dirname "$3")" && pwd)/$(basename "$3")
 cd "$(dirname "$0")"
+case $workload in
+    *-small|size) export CARGO_PROFILE_RELEASE_OPT_LEVEL=s ;;
+esac
+[ $workload = size ] && workload=w1
 export GRU_BENCH_CORE=$core GRU_BENCH_WORKLOAD=$workload
 export RUSTFLAGS="${cpu:+-C target-cpu=$cpu} ${GRU_BENCH_RUSTFLAGS:-}"
 target_dir=${CARGO_TARGET_DIR:-$PWD/target}

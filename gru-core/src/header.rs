@@ -229,6 +229,10 @@ impl<'a> Reader<'a> {
             _ => GapPolicy::Skip,
         };
         let limits = self.flag();
+        #[cfg(not(any(feature = "inputs", test)))]
+        if limits {
+            self.lacks(Feature::Inputs);
+        }
         let layers = self.byte();
         self.positive(Field::Layers, layers, MAX_LAYERS as u32);
         model.layers.clear();

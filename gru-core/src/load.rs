@@ -425,7 +425,7 @@ impl<'a> Reader<'a> {
         let features = model.features();
         model.features = self.ahead(features * FEATURE_PARAMS);
         model.backwards = false;
-        model.narrow = !limits;
+        model.narrow = !cfg!(any(feature = "inputs", test)) || !limits;
         for _ in 0..features {
             model.narrow &= self.feature();
         }

@@ -1,13 +1,14 @@
 //! Counts what one time step of every workload executes, on QEMU with `-icount`, without other tools.
 //!
 //! Prints a line for each: workload, instructions of a step, its stack in bytes, state and model in
-//! bytes of RAM, artifact in bytes of flash. `count.sh` builds and runs it, and compares.
+//! bytes of RAM, artifact in bytes of flash; and one with those of a load of the second. `count.sh` builds and runs it,
+//! and compares. Models that need a feature that is missing have to be refused.
 #![no_std]
 #![no_main]
 
 use core::hint::black_box;
 use cortex_m_rt::entry;
-use gru_core::{Model, State};
+use gru_core::{Feature, LoadError, Loader, Model, State};
 use semihosting::{print, println, process};
 
 include!(concat!(env!("OUT_DIR"), "/count.rs"));
@@ -20,18 +21,18 @@ static ARTIFACTS: &Artifacts<[u8]> =
     &Artifacts(*include_bytes!(concat!(env!("OUT_DIR"), "/count.bin")));
 
 /// What one stream needs.
-struct Stream<'a> {
+struct Stream<'l, 'a> {
     state: State<STATE>,
     sample: [i16; WIDEST],
     outputs: [u16; WIDEST],
     features: usize,
     softmax: bool,
-    model: Model<'a>,
+    model: &'l Model<'a>,
 }
 
 /// One time step, as in `step.rs` but of any workload.
 #[inline(never)]
-fn step(s: &mut Stream<'_>) -> bool {
+fn step(s: &mut Stream<'_, '_>) -> bool {
     let sample = s.sample.get(..s.features).unwrap_or_default();
     let Ok(out) = s.model.step(&mut s.state, sample) else {
         return false;
@@ -65,19 +66,25 @@ fn ticks() -> u32 {
 }
 
 /// Words of stack that are painted and looked at.
-const PAINTED: usize = 512;
+const PAINTED: usize = 1024;
 const PAINT: u32 = 0xa5c3_96f0;
 
-/// The deepest use of the stack below `frame` by a call of `step`.
+/// Loads a model.
 #[inline(never)]
-fn stack_of_step(stream: &mut Stream<'_>) -> usize {
+fn load<'l, 'a>(loader: &'l mut Loader<'a>, bytes: &'a [u8]) -> Result<&'l Model<'a>, LoadError> {
+    loader.load(bytes)
+}
+
+/// The deepest use of the stack below this function's frame by a call.
+#[inline(never)]
+fn stack_of(call: impl FnOnce()) -> usize {
     let mut here = 0u32;
     let top = (&raw mut here).wrapping_sub(16);
     for i in 0..PAINTED {
         // SAFETY: unused stack below this function's own frame; RAM is far larger than that.
         unsafe { top.sub(i).write_volatile(PAINT) };
     }
-    step(black_box(stream));
+    call();
     // SAFETY: as above.
     let clean = |i: &usize| unsafe { top.sub(*i).read_volatile() } == PAINT;
     let untouched = (0..PAINTED).rev().take_while(clean).count();
@@ -90,16 +97,34 @@ fn main() -> ! {
         process::exit(2);
     }
     let mut rest = &ARTIFACTS.0;
-    for (name, softmax) in WORKLOADS {
+    let mut next = || {
         let len = gru_core::stated_len(rest).unwrap_or(0);
         let Some((bytes, others)) = rest.split_at_checked(len) else {
             process::exit(3);
         };
         rest = others;
-        let Ok(model) = Model::load(bytes) else {
+        bytes
+    };
+    let mut loader = Loader::new();
+    for (name, softmax) in WORKLOADS {
+        let bytes = next();
+        let len = bytes.len();
+        if name.starts_with("w2") {
+            let stack = stack_of(|| _ = load(black_box(&mut loader), black_box(bytes)));
+            start_ticks();
+            let t0 = ticks();
+            let loaded = load(black_box(&mut loader), black_box(bytes)).is_ok();
+            let instructions = instructions(t0.wrapping_sub(ticks()) & 0xff_ffff);
+            if !loaded {
+                process::exit(4);
+            }
+            let (_, suffix) = name.split_at(2);
+            println!("load{} {} {} 0 0 {}", suffix, instructions, stack, len);
+        }
+        let Ok(model) = load(&mut loader, bytes) else {
             process::exit(4);
         };
-        let Ok(state) = State::new(&model) else {
+        let Ok(state) = State::new(model) else {
             process::exit(5);
         };
         let (features, state_bytes) = (model.features(), 24 + 2 * model.state_len());
@@ -111,7 +136,7 @@ fn main() -> ! {
             softmax,
             model,
         };
-        let stack = stack_of_step(&mut stream);
+        let stack = stack_of(|| _ = step(black_box(&mut stream)));
         start_ticks();
         // The empty measurement, to be taken off.
         let t0 = ticks();
@@ -125,12 +150,21 @@ fn main() -> ! {
             process::exit(6);
         }
         let spent = (t1.wrapping_sub(t2) & 0xff_ffff) - (t0.wrapping_sub(t1) & 0xff_ffff);
-        // -icount shift=6: an instruction takes 64 ns.
-        let instructions = spent as u64 * 1_000_000_000 / CLOCK_HZ / 64 / 16;
+        let instructions = instructions(spent) / 16;
         print!("{} {} {} ", name, instructions, stack);
         println!("{} {} {}", state_bytes, size_of::<Model<'_>>(), len);
     }
+    for feature in REFUSED {
+        if load(&mut loader, next()).err() != Some(LoadError::Feature(*feature)) {
+            process::exit(7);
+        }
+    }
     process::exit(0)
+}
+
+/// What so many ticks are: with `-icount shift=6` an instruction takes 64 ns.
+fn instructions(ticks: u32) -> u64 {
+    ticks as u64 * 1_000_000_000 / CLOCK_HZ / 64
 }
 
 #[panic_handler]

@@ -6,7 +6,7 @@
 
 use core::hint::black_box;
 use cortex_m_rt::entry;
-use gru_core::{Model, State};
+use gru_core::{Loader, Model, State};
 use semihosting::process;
 
 #[expect(
@@ -51,17 +51,20 @@ fn gru_bench_step(model: &Model<'_>, stream: &mut Stream) -> bool {
 
 #[entry]
 fn main() -> ! {
-    let Ok(model) = Model::load(&ARTIFACT.0) else {
-        process::exit(2);
-    };
-    let Ok(state) = State::new(&model) else {
-        process::exit(3);
-    };
-    let mut stream = Stream {
-        state,
+    // `entry` lends it out once: no copy on the stack.
+    static mut STREAM: Stream = Stream {
+        state: State::unbound(),
         sample: [0; FEATURES],
         outputs: [0; OUTPUTS],
     };
+    let stream = STREAM;
+    let mut loader = Loader::new();
+    let Ok(model) = loader.load(&ARTIFACT.0) else {
+        process::exit(2);
+    };
+    if stream.state.bind(model).is_err() {
+        process::exit(3);
+    }
     let mut seed = 1u32;
     let mut sum = 0u32;
     for _ in 0..8 {
@@ -69,7 +72,7 @@ fn main() -> ! {
             seed = seed.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
             *x = (seed >> 18) as i16 - 8192;
         }
-        if !gru_bench_step(black_box(&model), black_box(&mut stream)) {
+        if !gru_bench_step(black_box(model), black_box(stream)) {
             process::exit(4);
         }
         sum = stream.outputs.iter().map(|&p| p as u32).sum();

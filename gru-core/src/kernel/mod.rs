@@ -17,8 +17,6 @@ pub mod mve;
 pub mod portable;
 #[cfg(any(gru_active = "quad", gru_active = "quad_mla", test))]
 pub mod quad;
-#[cfg(any(all(gru_small, gru_active = "quad"), test))]
-mod small;
 
 /// What a kernel has to compute.
 ///

@@ -331,13 +331,7 @@ pub(crate) fn joined(aw: i32, au: i32, w_shift: u8) -> i32 {
 
 /// The gates of one unit in the main variant.
 #[inline]
-pub(super) fn main_unit(
-    layer: &GruLayer<'_>,
-    p: &UnitParams,
-    aw: [i32; 3],
-    au: [i32; 3],
-    h: i16,
-) -> i16 {
+fn main_unit(layer: &GruLayer<'_>, p: &UnitParams, aw: [i32; 3], au: [i32; 3], h: i16) -> i16 {
     let [mu_r, mu_z, mu_n] = p.mu;
     let ([aw_r, aw_z, aw_n], [au_r, au_z, au_n]) = (aw, au);
     let [b_r, b_z, b_nx, b_nh] = p.b.map(i32::from);

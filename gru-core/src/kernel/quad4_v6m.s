@@ -178,14 +178,9 @@
 	bx	r4
 	.thumb_func
 .Lloop4n:
+	.rept	GRU_PAIRS
 	PAIR4N
-	PAIR4N
-	PAIR4N
-	PAIR4N
-	PAIR4N
-	PAIR4N
-	PAIR4N
-	PAIR4N
+	.endr
 	cmp	r1, r12
 	beq	1f
 	b	.Lloop4n
@@ -208,13 +203,13 @@ gru_quad_gru4:
 	@ Entries into the loops; the arguments hold the numbers of pairs.
 	ldr	r0, [sp, #F_XEND]
 	ldr	r1, [sp, #F_HEND]
-	ENTRY	r2, r3, r0, .Lloop8n, 102, 7
+	ENTRY	r2, r3, r0, .Lloop8n, 102, GRU_PAIRS - 1
 	str	r2, [sp, #F_X8]
-	ENTRY	r2, r3, r0, .Lloop4n, 56, 7
+	ENTRY	r2, r3, r0, .Lloop4n, 56, GRU_PAIRS - 1
 	str	r2, [sp, #F_X4]
-	ENTRY	r2, r3, r1, .Lloop8n, 102, 7
+	ENTRY	r2, r3, r1, .Lloop8n, 102, GRU_PAIRS - 1
 	str	r2, [sp, #F_H8]
-	ENTRY	r2, r3, r1, .Lloop4n, 56, 7
+	ENTRY	r2, r3, r1, .Lloop4n, 56, GRU_PAIRS - 1
 	str	r2, [sp, #F_H4]
 	@ Ends of x and h; the sums over both run to whole double words, padded with zeros.
 	ldr	r6, [sp, #F_X]
@@ -323,14 +318,9 @@ gru_quad_gru4:
 	.p2align 2
 	.thumb_func
 .Lloop8n:
+	.rept	GRU_PAIRS
 	PAIR8N
-	PAIR8N
-	PAIR8N
-	PAIR8N
-	PAIR8N
-	PAIR8N
-	PAIR8N
-	PAIR8N
+	.endr
 	ldr	r2, [sp, #F_CUR]
 	cmp	r1, r2
 	beq	1f

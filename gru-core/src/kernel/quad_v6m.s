@@ -76,14 +76,9 @@
 	bx	r4
 	.thumb_func
 .Lloop4:
+	.rept	GRU_PAIRS
 	PAIR4
-	PAIR4
-	PAIR4
-	PAIR4
-	PAIR4
-	PAIR4
-	PAIR4
-	PAIR4
+	.endr
 	cmp	r1, r12
 	beq	1f
 	b	.Lloop4
@@ -423,9 +418,9 @@ gru_quad_gru:
 	@ Entries into the loop; the arguments hold the numbers of pairs.
 	ldr	r0, [sp, #F_XEND]
 	ldr	r1, [sp, #F_HEND]
-	ENTRY	r2, r3, r0, .Lloop8, 100, 7
+	ENTRY	r2, r3, r0, .Lloop8, 100, GRU_PAIRS - 1
 	str	r2, [sp, #F_XE]
-	ENTRY	r2, r3, r1, .Lloop8, 100, 7
+	ENTRY	r2, r3, r1, .Lloop8, 100, GRU_PAIRS - 1
 	str	r2, [sp, #F_HE]
 	@ Ends of x and h; the sums over both run to whole double words, padded with zeros.
 	ldr	r6, [sp, #F_X]
@@ -520,14 +515,9 @@ gru_quad_gru:
 	.p2align 2
 	.thumb_func
 .Lloop8:
+	.rept	GRU_PAIRS
 	PAIR8
-	PAIR8
-	PAIR8
-	PAIR8
-	PAIR8
-	PAIR8
-	PAIR8
-	PAIR8
+	.endr
 	ldr	r2, [sp, #F_CUR]
 	cmp	r1, r2
 	beq	1f
@@ -620,7 +610,7 @@ gru_quad_dense:
 	ldm	r0!, {r2-r7}
 	stm	r1!, {r2-r7}
 	@ r6 = pairs of columns.
-	ENTRY	r2, r3, r6, .Lloop4, 52, 7
+	ENTRY	r2, r3, r6, .Lloop4, 52, GRU_PAIRS - 1
 	str	r2, [sp, #D_ENTRY]
 	ldr	r0, [sp, #D_X]
 	lsls	r1, r6, #2
