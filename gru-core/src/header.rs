@@ -242,6 +242,8 @@ impl<'a> Reader<'a> {
                 0 => Layer::Gru(self.gru(expected)),
                 _ => Layer::Dense(self.dense(expected)),
             };
+            model.output_len = layer.units() as u16;
+            model.output_frac = layer.frac();
             // After an error `layers` may be more than there is room for.
             if model.layers.push(layer).is_err() {
                 break;

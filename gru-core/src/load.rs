@@ -484,6 +484,7 @@ impl<'a> Reader<'a> {
         {
             parts.readout = model.readout.words(input as usize);
         }
+        model.output_at = parts.input + parts.scratch + parts.layers - align4(input as usize);
         model.parts = parts;
         #[cfg(any(feature = "decision", test))]
         self.rule(model);

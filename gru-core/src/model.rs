@@ -40,6 +40,10 @@ pub struct Model<'a> {
     /// Lengths of the parts of a state, and whether a layer reads its window from the end: worked
     /// out once, because every step asks for both.
     pub(crate) parts: Parts,
+    /// Where in a state's words the last layer's outputs begin, how many they are, their fractional bits.
+    pub(crate) output_at: usize,
+    pub(crate) output_len: u16,
+    pub(crate) output_frac: u8,
     pub(crate) backwards: bool,
     /// Whether 16-bit counts take the short way: every feature is narrow, none has limits.
     pub(crate) narrow: bool,
@@ -62,6 +66,15 @@ impl Layer<'_> {
         match self {
             Self::Gru(g) => g.units(),
             Self::Dense(d) => d.units(),
+        }
+    }
+
+    /// Fractional bits of its outputs.
+    #[inline]
+    pub(crate) fn frac(&self) -> u8 {
+        match self {
+            Self::Gru(g) => 15 - g.exponent().min(15),
+            Self::Dense(d) => d.frac(),
         }
     }
 }
@@ -268,6 +281,9 @@ impl<'a> Model<'a> {
                 layers: 0,
                 readout: 0,
             },
+            output_at: 0,
+            output_len: 0,
+            output_frac: 0,
             backwards: false,
             narrow: false,
         }
@@ -297,16 +313,12 @@ impl<'a> Model<'a> {
 
     /// Outputs `O` of the last layer.
     pub fn outputs(&self) -> usize {
-        self.layers.last().map_or(0, Layer::units)
+        self.output_len as usize
     }
 
     /// Fractional bits of the outputs: real = `y · 2^-frac`.
     pub fn output_frac(&self) -> u8 {
-        match self.layers.last() {
-            Some(Layer::Dense(d)) => d.frac(),
-            Some(Layer::Gru(g)) => 15 - g.exponent().min(15),
-            None => 0,
-        }
+        self.output_frac
     }
 
     /// The layers.

@@ -318,26 +318,23 @@ impl Model<'_> {
 
     /// The outputs of the read-out as the state has them.
     pub fn output<'s>(&self, state: &'s StateRef) -> Output<'s> {
-        let parts = self.parts();
-        let outputs = self.outputs();
-        let end = parts.input + parts.scratch + parts.layers;
+        let (from, outputs) = (self.output_at, self.outputs());
         #[cfg(any(feature = "readouts", test))]
         if self.readout != Readout::Last {
             let divisor = match self.readout {
                 Readout::Exponential { .. } => 1 << 15,
                 _ => state.averaged.max(1),
             };
-            let sums = state.words.get(end..end + 2 * outputs).unwrap_or(&[]);
+            // The sums stand behind the outputs.
+            let sums = state.words.get(from + align4(outputs)..);
+            let sums = sums.and_then(|sums| sums.get(..2 * outputs));
             return Output {
                 divisor,
-                ..self.output_of(sums, state.steps)
+                ..self.output_of(sums.unwrap_or(&[]), state.steps)
             };
         }
-        let from = end - align4(outputs);
-        self.output_of(
-            state.words.get(from..from + outputs).unwrap_or(&[]),
-            state.steps,
-        )
+        let words = state.words.get(from..).and_then(|w| w.get(..outputs));
+        self.output_of(words.unwrap_or(&[]), state.steps)
     }
 
     /// Outputs that stand anywhere, as those after `steps` time steps.

@@ -134,8 +134,10 @@ pub(crate) fn gru(
     };
     // Zeros follow the units, not what an earlier layer left there.
     if !layer.units().is_multiple_of(4) {
-        for pad in out.iter_mut().skip(layer.units()) {
-            *pad = 0;
+        // Three at most: a zero that the compiler does not know, or it would link its `memset` for them.
+        let zero = core::hint::black_box(0);
+        for pad in out.get_mut(layer.units()..).unwrap_or_default() {
+            *pad = zero;
         }
     }
     saturated

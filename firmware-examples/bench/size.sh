@@ -1,0 +1,43 @@
+#!/usr/bin/env bash
+# size.sh: how much flash load and step take, and how much of both memories a whole program; fails above a budget.
+#
+# "load + step": every byte of flash of the program `size` (src/size.rs) at opt-level s: an image whose only root is
+# a function that loads a model, binds a state, steps and asks for probabilities. It has no vector table and no start-up
+# code, so what is counted is that function, all of gru-core that it reaches, the tables, and the compiler's routines.
+# One variant: gru-core without features, GRU layers of Keras' default variant and Dense layers in the core's layout.
+# "w5 image": every byte of flash of the workload W5 with its model, vector table and start-up included, at opt-level s,
+# and its RAM: statics (the state among them), the model's view, and the deeper one of the stacks of load and of a step,
+# as counts.txt has them.
+set -euo pipefail
+cd "$(dirname "$0")"
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+failed=0
+# Sizes of an ELF file's loaded segments (32 bits, little-endian): bytes in the file, or bytes in memory of writable ones.
+segments() {
+    local at count
+    at=$(od -An -tu4 -j28 -N4 "$2") count=$(od -An -tu2 -j44 -N2 "$2")
+    od -An -tu4 -v -w32 -j$((at)) -N$((32 * count)) "$2" | awk -v what="$1" '
+        $1 == 1 && what == "flash" { sum += $5 }
+        $1 == 1 && what == "ram" && int($7 / 2) % 2 == 1 { sum += $6 }
+        END { print sum + 0 }'
+}
+# budget NAME BYTES MOST
+budget() {
+    local verdict=""
+    if [ "$2" -gt "$3" ]; then verdict="  TOO MUCH" failed=1; fi
+    printf '%-28s %6d bytes (at most %d)%s\n' "$1" "$2" "$3" "$verdict"
+}
+column() {
+    awk -v core=m4 -v name="$1" -v n="$2" '$1 == core && $2 == name { print $n }' counts.txt
+}
+./build.sh m4 size "$work/m4.elf"
+budget "m4 load + step" "$(segments flash "$work/m4.elf")" 8800
+./build.sh m0plus size "$work/m0plus.elf"
+budget "m0plus load + step" "$(segments flash "$work/m0plus.elf")" 10500
+./build.sh m4 w5-small "$work/w5.elf"
+budget "m4 w5 image, flash" "$(segments flash "$work/w5.elf")" 32000
+load=$(column load-small 4) step=$(column w5-small 4)
+stack=$((load > step ? load : step))
+budget "m4 w5 image, RAM" $(($(segments ram "$work/w5.elf") + $(column w5-small 6) + stack)) 1400
+exit $failed
