@@ -1,34 +1,16 @@
 //! Sums of products in one fixed order, several rows at a time.
 //!
-//! For columns in groups of eight, with `p_k = w_k · x_k` (rounded, never fused):
-//!
-//! ```text
-//! acc ← acc + (((p_0 + p_4) + (p_2 + p_6)) + ((p_1 + p_5) + (p_3 + p_7)))
-//! ```
-//!
-//! then the remaining columns one after the other: `acc ← acc + w·x`. The tree keeps the rounding
-//! error at `O(n/8 + 3)` units instead of `O(n)`, lets the host use SIMD, and costs the FPU of a
-//! Cortex-M nothing: eight multiplications and eight additions either way.
+//! `acc ← acc + w·x` column by column, product and sum rounded separately, never fused: what `VMLA`
+//! computes, and `VMUL` with `VADD`. A sum of its own for each row leaves the FPU's registers to six
+//! rows, which share the loads of `x` and hide each other's latencies. The rounding error is at most
+//! `n/2` units in the last place of the largest partial sum.
 
 use super::MAX_DIM;
 
 /// `acc + Σ_j row[j]·x[j]` in the order above. Columns beyond the shorter slice are ignored.
-///
-/// Not inlined: the compiler unrolls it, and one copy is enough.
-#[inline(never)]
+#[inline]
 pub fn dot(row: &[f32], x: &[f32], mut acc: f32) -> f32 {
-    let (row_groups, row_rest) = row.as_chunks::<8>();
-    let (x_groups, x_rest) = x.as_chunks::<8>();
-    for (w, x) in row_groups.iter().zip(x_groups) {
-        let [w0, w1, w2, w3, w4, w5, w6, w7] = *w;
-        let [x0, x1, x2, x3, x4, x5, x6, x7] = *x;
-        let s0 = w0 * x0 + w4 * x4;
-        let s1 = w1 * x1 + w5 * x5;
-        let s2 = w2 * x2 + w6 * x6;
-        let s3 = w3 * x3 + w7 * x7;
-        acc += (s0 + s2) + (s1 + s3);
-    }
-    for (w, x) in row_rest.iter().zip(x_rest) {
+    for (w, x) in row.iter().zip(x) {
         acc += w * x;
     }
     acc
@@ -42,32 +24,33 @@ pub(super) struct Gates<'a> {
     weights: &'a [f32],
     bias: &'a [f32],
     units: usize,
-    columns: usize,
+    x: &'a [f32],
 }
 
 impl<'a> Gates<'a> {
-    /// `weights`: `3·units` rows of `columns` values, gates in the order r, z, n; `bias`: `3·units`
-    /// values or none. `None` for other lengths, and for sizes beyond `MAX_DIM`.
+    /// `weights`: `3·units` rows of `x.len()` values, gates in the order r, z, n; `bias`: `3·units`
+    /// values or none. `None` for other lengths, and for sizes outside `1..=MAX_DIM`.
     #[inline]
     pub(super) fn new(
         weights: &'a [f32],
         bias: &'a [f32],
         units: usize,
-        columns: usize,
+        x: &'a [f32],
     ) -> Option<Self> {
-        let fits = units <= MAX_DIM
-            && columns <= MAX_DIM
-            && weights.len() == 3 * units * columns
+        let sizes = 1..=MAX_DIM;
+        let fits = sizes.contains(&units)
+            && sizes.contains(&x.len())
+            && weights.len() == 3 * units * x.len()
             && (bias.is_empty() || bias.len() == 3 * units);
         fits.then_some(Self {
             weights,
             bias,
             units,
-            columns,
+            x,
         })
     }
 
-    /// The weights, `3·units·columns` values.
+    /// The weights, `3·units·x.len()` values.
     #[cfg(gru_fpu)]
     #[inline]
     pub(super) const fn weights(&self) -> &'a [f32] {
@@ -88,42 +71,95 @@ impl<'a> Gates<'a> {
         self.units
     }
 
-    /// Number of columns.
+    /// What the weights are multiplied with.
     #[cfg(gru_fpu)]
     #[inline]
-    pub(super) const fn columns(&self) -> usize {
-        self.columns
+    pub(super) const fn x(&self) -> &'a [f32] {
+        self.x
+    }
+
+    /// `from + b` and then the products of row `unit` of `gate`.
+    #[cfg(not(gru_fpu))]
+    fn sum(&self, gate: usize, unit: usize, from: f32) -> f32 {
+        let row = gate * self.units + unit;
+        let columns = self.x.len();
+        let weights = self.weights.get(row * columns..(row + 1) * columns);
+        let bias = self.bias.get(row).copied().unwrap_or(0.0);
+        dot(weights.unwrap_or_default(), self.x, from + bias)
     }
 }
 
-/// The sums of two neighbouring units, `unit` and the one after it, with
-/// `acc = [r_0, r_1, z_0, z_1, n_0, n_1]`: first `acc ← acc + bias`, then as six calls of [`dot`],
-/// bit for bit; each value of `x` is loaded once for all six rows.
-///
-/// Needs `unit + 2 ≤ units`, and `x.len()` columns; does nothing otherwise.
-#[inline]
-pub(super) fn dot_gates(m: &Gates<'_>, unit: usize, x: &[f32], acc: &mut [f32; 6]) {
-    #[cfg(gru_fpu)]
-    super::fpu::dot_gates(m, unit, x, acc);
-    #[cfg(not(gru_fpu))]
-    dot_gates_portable(m, unit, x, acc);
+/// The sums of two neighbouring units: both parts of `r` and of `z`, the candidate's recurrent part
+/// and its input part.
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub(super) struct Sums {
+    pub(super) r: [f32; 2],
+    pub(super) z: [f32; 2],
+    pub(super) nh: [f32; 2],
+    pub(super) nx: [f32; 2],
 }
 
-/// The definition of [`dot_gates`].
-#[cfg(not(gru_fpu))]
-fn dot_gates_portable(m: &Gates<'_>, unit: usize, x: &[f32], acc: &mut [f32; 6]) {
-    let columns = m.columns;
-    let (sums, _) = acc.as_chunks_mut::<2>();
-    for (gate, sums) in sums.iter_mut().enumerate() {
-        let first = gate * m.units + unit;
-        if let Some([b0, b1]) = m.bias.get(first..first + 2) {
-            let [s0, s1] = sums;
-            *s0 += b0;
-            *s1 += b1;
+impl Sums {
+    /// The sums of the units `unit` and `unit + 1`: 0, then bias and products of the input, then bias
+    /// and products of the state.
+    #[cfg(not(gru_fpu))]
+    fn of(w: &Gates<'_>, u: &Gates<'_>, unit: usize) -> Self {
+        let both = |gate, k| u.sum(gate, unit + k, w.sum(gate, unit + k, 0.0));
+        Self {
+            r: [both(0, 0), both(0, 1)],
+            z: [both(1, 0), both(1, 1)],
+            nh: [u.sum(2, unit, 0.0), u.sum(2, unit + 1, 0.0)],
+            nx: [w.sum(2, unit, 0.0), w.sum(2, unit + 1, 0.0)],
         }
-        if let Some(rows) = m.weights.get(first * columns..(first + 2) * columns) {
-            *sums = dot_pair_portable(rows, x, *sums);
+    }
+}
+
+/// The new state of a layer with at least two units, two at a time, so that six rows share the loads of `x`;
+/// `combine` makes it from the sums and the old state of a pair. `usual` says that `combine` is
+/// [`gates`](super::math::gates) without a clip.
+///
+/// With an odd number of units the last pair takes its first unit once more: the same sums of the same
+/// old state, so the same result.
+///
+/// Does nothing unless both parts have as many units as `h` and `new` have values.
+#[inline(always)]
+pub(super) fn layer(
+    w: &Gates<'_>,
+    u: &Gates<'_>,
+    h: &[f32],
+    new: &mut [f32],
+    usual: bool,
+    combine: impl Fn(Sums, [f32; 2]) -> [f32; 2],
+) {
+    let units = h.len();
+    if units < 2 || new.len() != units || w.units != units || u.units != units {
+        return;
+    }
+    let last = units - 2;
+    #[cfg(gru_fpu)]
+    let mut context = super::fpu::Context::new(w, u, usual);
+    #[cfg(not(gru_fpu))]
+    let _ = usual;
+    let mut unit = 0;
+    loop {
+        #[cfg(gru_fpu)]
+        let sums = match context.run(unit, h, new) {
+            Some((at, sums)) => {
+                unit = at;
+                sums
+            }
+            None => return,
+        };
+        #[cfg(not(gru_fpu))]
+        let sums = Sums::of(w, u, unit);
+        if let (Some(&[h0, h1]), Some(new)) = (h.get(unit..unit + 2), new.get_mut(unit..unit + 2)) {
+            new.copy_from_slice(&combine(sums, [h0, h1]));
         }
+        if unit >= last {
+            return;
+        }
+        unit = (unit + 2).min(last);
     }
 }
 
@@ -133,16 +169,11 @@ pub(super) fn dot_pair(rows: &[f32], x: &[f32], acc: [f32; 2]) -> [f32; 2] {
     #[cfg(gru_fpu)]
     return super::fpu::dot_pair(rows, x, acc).unwrap_or(acc);
     #[cfg(not(gru_fpu))]
-    dot_pair_portable(rows, x, acc)
-}
-
-/// The definition of [`dot_pair`].
-#[cfg(not(gru_fpu))]
-#[inline]
-fn dot_pair_portable(rows: &[f32], x: &[f32], acc: [f32; 2]) -> [f32; 2] {
-    let [a, b] = acc;
-    match rows.split_at_checked(x.len()) {
-        Some((first, second)) => [dot(first, x, a), dot(second, x, b)],
-        None => acc,
+    {
+        let [a, b] = acc;
+        match rows.split_at_checked(x.len()) {
+            Some((first, second)) => [dot(first, x, a), dot(second, x, b)],
+            None => acc,
+        }
     }
 }

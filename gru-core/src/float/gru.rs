@@ -16,7 +16,7 @@
 
 use super::{
     Activation, Buffer, Dim, FloatError, absent_or,
-    dot::{Gates, dot, dot_gates, dot_pair},
+    dot::{Gates, Sums, dot, dot_pair, layer},
     exactly, first, in_range, math, split,
 };
 
@@ -269,80 +269,60 @@ impl<'a> GruF32<'a> {
     fn step_reset_after(&self, state: &mut [f32], x: &[f32], new: &mut [f32]) {
         let GruWeights { w, u, b_in, b_rec } = self.weights;
         let units = self.units;
-        let w = Gates::new(w, b_in, units, self.input);
-        let u = Gates::new(u, b_rec, units, units);
-        let (Some(w), Some(u), 2..) = (w, u, units) else {
+        let w = Gates::new(w, b_in, units, x);
+        let u = Gates::new(u, b_rec, units, state);
+        let (Some(w), Some(u)) = (w, u) else { return };
+        if units == 1 {
             return self.step_single(state, x);
-        };
-        let usual = self.is_usual();
-        for pair in 0..units.div_ceil(2) {
-            // With an odd number of units the last pair takes its first unit once more: the same
-            // sums of the same old state, so the same result.
-            let unit = (2 * pair).min(units - 2);
-            let mut sums = [0.0; 6];
-            dot_gates(&w, unit, x, &mut sums);
-            let [_, _, _, _, nx0, nx1] = sums;
-            let [_, _, _, _, nh0, nh1] = &mut sums;
-            (*nh0, *nh1) = (0.0, 0.0);
-            dot_gates(&u, unit, state, &mut sums);
-            let [r0, r1, z0, z1, nh0, nh1] = sums;
-            let old = state.get(unit..unit + 2);
-            if let (Some([h0, h1]), Some([new0, new1])) = (old, new.get_mut(unit..unit + 2)) {
-                [*new0, *new1] = if usual {
-                    combine_usual([r0, r1, z0, z1], [nx0, nx1], [nh0, nh1], [*h0, *h1])
-                } else {
-                    [
-                        self.combine(r0, z0, nx0, nh0, *h0),
-                        self.combine(r1, z1, nx1, nh1, *h1),
-                    ]
-                };
-            }
         }
+        let usual = self.is_usual() && self.clip.is_none();
+        layer(&w, &u, state, new, usual, |sums, h| self.combine(&sums, h));
         copy(state, new);
     }
 
-    /// Tanh, sigmoid and no clip: the functions are then known in the loop.
+    /// Tanh and sigmoid.
     fn is_usual(&self) -> bool {
-        self.activation == Activation::Tanh
-            && self.recurrent_activation == Activation::Sigmoid
-            && self.clip.is_none()
+        self.activation == Activation::Tanh && self.recurrent_activation == Activation::Sigmoid
     }
 
-    /// `h'` of one unit from its four sums.
+    /// `h'` of two units.
     #[inline(never)]
-    fn combine(&self, r: f32, z: f32, nx: f32, nh: f32, h: f32) -> f32 {
-        let r = self.recurrent_activation.apply(self.clipped(r));
-        let z = self.recurrent_activation.apply(self.clipped(z));
-        let n = self.activation.apply(self.clipped(nx + r * nh));
-        (1.0 - z) * n + z * h
+    fn combine(&self, sums: &Sums, h: [f32; 2]) -> [f32; 2] {
+        if self.is_usual() {
+            return math::gates(sums, h, self.clip.unwrap_or(f32::INFINITY));
+        }
+        let ([r0, r1], [z0, z1], [nx0, nx1], [nh0, nh1]) = (sums.r, sums.z, sums.nx, sums.nh);
+        let one = |r: f32, z: f32, nx: f32, nh: f32, h: f32| {
+            let r = self.recurrent_activation.apply(self.clipped(r));
+            let z = self.recurrent_activation.apply(self.clipped(z));
+            let n = self.activation.apply(self.clipped(nx + r * nh));
+            (1.0 - z) * n + z * h
+        };
+        let [h0, h1] = h;
+        [one(r0, z0, nx0, nh0, h0), one(r1, z1, nx1, nh1, h1)]
     }
 
-    /// The only unit of a layer, in the order of sums of the pairs.
+    /// The only unit of a layer, in the order of sums of the pairs: twice the same one.
     #[inline(never)]
     fn step_single(&self, state: &mut [f32], x: &[f32]) {
         let [h] = state else { return };
         let at = |b: &[f32], gate: usize| b.get(gate).copied().unwrap_or(0.0);
-        let sum = |gate: usize, h: Option<f32>, from: f32| {
+        let of_x = |gate: usize| {
             let i = self.input;
-            match h {
-                None => {
-                    let row = self.weights.w.get(gate * i..(gate + 1) * i);
-                    dot(row.unwrap_or(&[]), x, from + at(self.weights.b_in, gate))
-                }
-                Some(h) => {
-                    let u = at(self.weights.u, gate);
-                    (from + at(self.weights.b_rec, gate)) + u * h
-                }
-            }
+            let row = self.weights.w.get(gate * i..(gate + 1) * i);
+            dot(row.unwrap_or(&[]), x, 0.0 + at(self.weights.b_in, gate))
         };
-        let both = |gate: usize| sum(gate, Some(*h), sum(gate, None, 0.0));
-        *h = self.combine(
-            both(0),
-            both(1),
-            sum(2, None, 0.0),
-            sum(2, Some(*h), 0.0),
-            *h,
-        );
+        let of_h = |gate: usize, from: f32| {
+            (from + at(self.weights.b_rec, gate)) + at(self.weights.u, gate) * *h
+        };
+        let sums = Sums {
+            r: [of_h(0, of_x(0)); 2],
+            z: [of_h(1, of_x(1)); 2],
+            nh: [of_h(2, 0.0); 2],
+            nx: [of_x(2); 2],
+        };
+        let [new, _] = self.combine(&sums, [*h; 2]);
+        *h = new;
     }
 
     /// First `r ⊙ h` and `z` of all units, then the candidates.
@@ -454,15 +434,6 @@ impl<'a> GruF32<'a> {
         }
         Ok(())
     }
-}
-
-/// [`GruF32::combine`] of two units with tanh and sigmoid; `gates` are those of `r` and then `z`.
-#[inline(always)]
-fn combine_usual(gates: [f32; 4], nx: [f32; 2], nh: [f32; 2], h: [f32; 2]) -> [f32; 2] {
-    let [r0, r1, z0, z1] = math::sigmoid_all(gates);
-    let ([nx0, nx1], [nh0, nh1], [h0, h1]) = (nx, nh, h);
-    let [n0, n1] = math::tanh_all([nx0 + r0 * nh0, nx1 + r1 * nh1]);
-    [(1.0 - z0) * n0 + z0 * h0, (1.0 - z1) * n1 + z1 * h1]
 }
 
 /// Copies the state, or zeros.

@@ -17,6 +17,8 @@
 //! 167 and 171, errors 5.3e-4 and 1.1e-3. As micromath is neither faster nor as accurate, there is
 //! no feature for it.
 
+use super::dot::Sums;
+
 /// `2^23 + 2^22`: adding it to a small number leaves the nearest integer in the low bits.
 const ROUND: f32 = 12_582_912.0;
 /// `ln 2` in two parts; the first one has 15 significant bits, so that its products are exact.
@@ -83,6 +85,67 @@ pub(super) fn sigmoid_all<const N: usize>(x: [f32; N]) -> [f32; N] {
     let (q, s) = exp_parts(x.map(|x| -x));
     let below = zip(zip(s, q, |s, q| s * q), s, |sq, s| sq + (s + 1.0));
     below.map(|b| 1.0 / b)
+}
+
+/// Arguments of the exponentials in [`gates`] are limited to this; the sigmoid is then 1.3e-14 off.
+pub(super) const GATE_LIMIT: f32 = 32.0;
+/// `2^23 + 2^22 + 127`: the low bits of a sum with it are the biased exponent.
+const GATE_ROUND: f32 = 12_583_039.0;
+/// What [`gates`] multiplies with: `−log2 e`, what rounds, `ln 2`, the polynomial.
+pub(super) static GATE_CONSTANTS: [f32; 8] = {
+    let [c2, c3, c4, c5, c6] = EXP;
+    [
+        -core::f32::consts::LOG2_E,
+        GATE_ROUND,
+        core::f32::consts::LN_2,
+        c2,
+        c3,
+        c4,
+        c5,
+        c6,
+    ]
+};
+
+/// As [`exp_parts`], but with absolute accuracy only: `k·ln 2` is rounded once.
+#[inline(always)]
+fn gate_exp<const N: usize>(x: [f32; N]) -> ([f32; N], [f32; N]) {
+    let x = x.map(|x| limit(x, -GATE_LIMIT, GATE_LIMIT));
+    let [log, round, ln2, c2, c3, c4, c5, c6] = GATE_CONSTANTS;
+    let shifted = x.map(|x| round - x * log);
+    let s = shifted.map(|v| f32::from_bits(v.to_bits() << 23));
+    let r = zip(x, shifted, |x, v| x - (v - round) * ln2);
+    let square = r.map(|r| r * r);
+    let high = zip(r, square, |r, square| (c4 + c5 * r) + c6 * square);
+    let p = zip(zip(square, high, |s, h| s * h), r, |sh, r| {
+        (c2 + c3 * r) + sh
+    });
+    (zip(r, zip(square, p, |s, p| s * p), |r, sp| r + sp), s)
+}
+
+/// `h'` of two units with sigmoid and tanh, from their sums; arguments are limited to ±`clip`.
+///
+/// With `a = e^(−z)` and `b = e^(2n)`, one division gives `h' = (1 − σ(z))·tanh(n) + σ(z)·h` as
+/// `(a·(b − 1) + h·(b + 1)) / (a·(b + 1) + (b + 1))`. As rounding is monotonic, `|h'| ≤ 1` follows from
+/// `|h| ≤ 1`. NaN for NaN.
+#[inline]
+pub(super) fn gates(sums: &Sums, h: [f32; 2], clip: f32) -> [f32; 2] {
+    let ([r0, r1], [z0, z1]) = (sums.r, sums.z);
+    let ([q0, q1, qa, qb], [s0, s1, sa, sb]) =
+        gate_exp([r0, r1, z0, z1].map(|v| -limit(v, -clip, clip)));
+    let r = [(s0, q0), (s1, q1)].map(|(s, q)| 1.0 / ((s + 1.0) + s * q));
+    let a = [(sa, qa), (sb, qb)].map(|(s, q)| s + s * q);
+    let n = zip(sums.nx, zip(r, sums.nh, |r, nh| r * nh), |nx, rn| nx + rn);
+    let (q, s) = gate_exp(n.map(|n| limit(n, -clip, clip)).map(|n| n + n));
+    let sq = zip(s, q, |s, q| s * q);
+    let below = zip(s, sq, |s, sq| (s - 1.0) + sq);
+    let above = zip(s, sq, |s, sq| (s + 1.0) + sq);
+    let top = zip(
+        zip(a, below, |a, b| a * b),
+        zip(h, above, |h, b| h * b),
+        |a, h| a + h,
+    );
+    let bottom = zip(above, zip(a, above, |a, b| a * b), |b, ab| b + ab);
+    zip(top, bottom, |t, b| t / b)
 }
 
 /// [`tanh_all`] of one value.
