@@ -78,14 +78,41 @@ impl<'a> Gates<'a> {
         self.x
     }
 
-    /// `from + b` and then the products of row `unit` of `gate`.
+    /// `from + b` and then the products of two neighbouring rows of each gate.
     #[cfg(not(gru_fpu))]
-    fn sum(&self, gate: usize, unit: usize, from: f32) -> f32 {
-        let row = gate * self.units + unit;
+    #[inline]
+    fn sums(&self, unit: usize, from: [[f32; 2]; 3]) -> [[f32; 2]; 3] {
         let columns = self.x.len();
-        let weights = self.weights.get(row * columns..(row + 1) * columns);
-        let bias = self.bias.get(row).copied().unwrap_or(0.0);
-        dot(weights.unwrap_or_default(), self.x, from + bias)
+        let row = |k: usize| {
+            let row = k / 2 * self.units + unit + k % 2;
+            let weights = self.weights.get(row * columns..(row + 1) * columns);
+            let bias = self.bias.get(row).copied().unwrap_or(0.0);
+            (weights.unwrap_or_default(), bias)
+        };
+        let [a, b, c, d, e, f] = core::array::from_fn(row);
+        let [[r0, r1], [z0, z1], [n0, n1]] = from;
+        let [mut r0, mut r1] = [r0 + a.1, r1 + b.1];
+        let [mut z0, mut z1] = [z0 + c.1, z1 + d.1];
+        let [mut n0, mut n1] = [n0 + e.1, n1 + f.1];
+        // All rows at once: each sum alone would wait for its own last addition.
+        let rows = self
+            .x
+            .iter()
+            .zip(a.0)
+            .zip(b.0)
+            .zip(c.0)
+            .zip(d.0)
+            .zip(e.0)
+            .zip(f.0);
+        for ((((((x, a), b), c), d), e), f) in rows {
+            r0 += a * x;
+            r1 += b * x;
+            z0 += c * x;
+            z1 += d * x;
+            n0 += e * x;
+            n1 += f * x;
+        }
+        [[r0, r1], [z0, z1], [n0, n1]]
     }
 }
 
@@ -105,13 +132,9 @@ impl Sums {
     /// and products of the state.
     #[cfg(not(gru_fpu))]
     fn of(w: &Gates<'_>, u: &Gates<'_>, unit: usize) -> Self {
-        let both = |gate, k| u.sum(gate, unit + k, w.sum(gate, unit + k, 0.0));
-        Self {
-            r: [both(0, 0), both(0, 1)],
-            z: [both(1, 0), both(1, 1)],
-            nh: [u.sum(2, unit, 0.0), u.sum(2, unit + 1, 0.0)],
-            nx: [w.sum(2, unit, 0.0), w.sum(2, unit + 1, 0.0)],
-        }
+        let [r, z, nx] = w.sums(unit, [[0.0; 2]; 3]);
+        let [r, z, nh] = u.sums(unit, [r, z, [0.0; 2]]);
+        Self { r, z, nh, nx }
     }
 }
 
@@ -172,7 +195,14 @@ pub(super) fn dot_pair(rows: &[f32], x: &[f32], acc: [f32; 2]) -> [f32; 2] {
     {
         let [a, b] = acc;
         match rows.split_at_checked(x.len()) {
-            Some((first, second)) => [dot(first, x, a), dot(second, x, b)],
+            Some((first, second)) => {
+                let (mut a, mut b) = (a, b);
+                for ((x, first), second) in x.iter().zip(first).zip(second) {
+                    a += first * x;
+                    b += second * x;
+                }
+                [a, b]
+            }
             None => acc,
         }
     }
