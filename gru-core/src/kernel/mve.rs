@@ -12,11 +12,11 @@
 use super::portable::Portable;
 use super::{Kernel, PORTABLE};
 use crate::activation::TANH_TABLE;
-use crate::layout::{GATES, Layout, ROW_PARAMS, UNIT_PARAMS};
+use crate::layout::{Layout, ROW_PARAMS, UNIT_PARAMS};
 use crate::model::{DenseLayer, GruLayer};
 use crate::quant::requantize_dense;
 use core::arch::asm;
-use core::mem::{MaybeUninit, offset_of};
+use core::mem::offset_of;
 
 /// The vector extension.
 #[derive(Debug, Clone, Copy)]
@@ -26,15 +26,13 @@ pub struct Mve;
 /// Units of a block.
 const LANES: usize = 4;
 
-/// What the assembly of a layer reads and where it keeps the sums of a block.
+/// What the assembly of a layer reads.
 #[repr(C)]
 struct Context {
     x: *const i16,
     input: usize,
     h: *const i16,
     units: usize,
-    /// Reset, update, the candidate's input part and its recurrent part; by unit.
-    sums: MaybeUninit<[[i32; LANES]; GATES + 1]>,
     h_of_block: *const i16,
     out: *mut i16,
     half: i32,
@@ -50,19 +48,24 @@ struct Context {
 }
 
 const _: () = assert!(
-    offset_of!(Context, sums) == 16
-        && offset_of!(Context, h_of_block) == 80
-        && offset_of!(Context, half) == 88
-        && offset_of!(Context, end) == 96
-        && offset_of!(Context, first) == 100
-        && offset_of!(Context, w_shift) == 104
-        && offset_of!(Context, second) == 108
-        && offset_of!(Context, back) == 112,
+    offset_of!(Context, h_of_block) == 16
+        && offset_of!(Context, half) == 24
+        && offset_of!(Context, end) == 32
+        && offset_of!(Context, first) == 36
+        && offset_of!(Context, w_shift) == 40
+        && offset_of!(Context, second) == 44
+        && offset_of!(Context, back) == 48,
     "the assembly has these offsets"
 );
 
-/// Where the parameters of a block's units start.
-static OFFSETS: [usize; LANES] = [0, UNIT_PARAMS, 2 * UNIT_PARAMS, 3 * UNIT_PARAMS];
+/// Where the parameters of a block's units start, in the order of the lanes: an instruction writes lanes 0 and
+/// 2, or 1 and 3.
+static OFFSETS: [usize; LANES] = [0, 2 * UNIT_PARAMS, UNIT_PARAMS, 3 * UNIT_PARAMS];
+
+const _: () = assert!(
+    UNIT_PARAMS == 8 * size_of::<i16>(),
+    "the assembly makes the offsets of states from those of parameters"
+);
 
 impl Kernel for Mve {
     const NAME: &'static str = "mve";
@@ -92,7 +95,6 @@ impl Kernel for Mve {
             input,
             h: h.as_ptr(),
             units,
-            sums: MaybeUninit::uninit(),
             h_of_block: h.as_ptr(),
             out: out.as_mut_ptr(),
             half: 32768,
@@ -194,9 +196,10 @@ macro_rules! sum_loop {
     };
 }
 
-/// The sums of three rows of two units over both parts: those of the gates go on over the state, shifted.
+/// The sums of three rows of two units over both parts, to lanes `$a` and `$b` of Q3 (reset), Q4 (update), Q5
+/// and Q6 (the candidate's input part and its recurrent part): those of the gates go on over the state, shifted.
 macro_rules! sum_pair {
-    ($shift_and_jump:literal, $r:literal, $z:literal, $nx:literal, $nh:literal) => {
+    ($shift_and_jump:literal, $a:literal, $b:literal) => {
         concat!(
             "ldrd r3, r5, [r9]
             movs r0, #0
@@ -210,9 +213,11 @@ macro_rules! sum_pair {
             "ldrd ",
             $shift_and_jump,
             "
-            strd r4, r12, [r9, #",
-            $nx,
-            "]
+            vmov q5[",
+            $b,
+            "], q5[",
+            $a,
+            "], r4, r12
             lsls r0, r3
             lsls r2, r3
             lsl r8, r8, r3
@@ -223,15 +228,21 @@ macro_rules! sum_pair {
             mov r12, r4
             ",
             sum_loop!(),
-            "strd r0, r8, [r9, #",
-            $r,
-            "]
-            strd r2, r10, [r9, #",
-            $z,
-            "]
-            strd r4, r12, [r9, #",
-            $nh,
-            "]"
+            "vmov q3[",
+            $b,
+            "], q3[",
+            $a,
+            "], r0, r8
+            vmov q4[",
+            $b,
+            "], q4[",
+            $a,
+            "], r2, r10
+            vmov q6[",
+            $b,
+            "], q6[",
+            $a,
+            "], r4, r12"
         )
     };
 }
@@ -253,86 +264,85 @@ unsafe fn layer_blocks(blocks: *const u8, context: Context) {
     let mut context = context;
     // SAFETY: the loads of a loop's last round are predicated, so the activations read are those
     // that the caller promises; the tanh table's 512 words are read by indices of 9 bits around
-    // its middle; of the context, only the sums are written. R6 and R7, which no operand may be,
+    // its middle; only `out` is written. R6 and R7, which no operand may be,
     // are saved.
     unsafe {
         asm!(
             "push {{r6, r7}}",
-            "ldrd r6, r7, [r9, #80]",
+            "ldrd r6, r7, [r9, #16]",
             "vldrw.u32 q7, [r3]",
             "3:",
-            sum_pair!("r5, r3, [r9, #100]", "16", "32", "48", "64"),
-            "ldr r5, [r9, #112]",
+            sum_pair!("r5, r3, [r9, #36]", "0", "2"),
+            "ldr r5, [r9, #48]",
             "add r1, r5",
-            sum_pair!("r3, r5, [r9, #104]", "24", "40", "56", "72"),
-            "ldrd r0, r2, [r9, #88]",
-            "vadd.i32 q6, q7, r1",
-            "vldrw.u32 q2, [r9, #16]", // reset
-            "vldrw.u32 q0, [q6]", // mu_r, mu_z
-            "vldrw.u32 q3, [r9, #32]", // update
-            "vshllb.u16 q1, q0, #16",
-            "vldrw.u32 q5, [q6, #8]", // b_r, b_z
-            "vmulh.s32 q2, q2, q1",
-            "vshllt.u16 q0, q0, #16",
-            "vmovlb.s16 q4, q5",
-            "vmulh.s32 q3, q3, q0",
-            "vldrw.u32 q0, [q6, #4]", // mw_n, mu_n
-            "vadd.i32 q2, q2, q4",
-            "vmovlt.s16 q5, q5",
-            "vldrw.u32 q4, [r9, #48]", // W_n·x
-            "vqshl.s32 q2, q2, #16", // v_r
-            "vadd.i32 q3, q3, q5",
-            "vshllb.u16 q1, q0, #16",
-            "vldrw.u32 q5, [r9, #64]", // U_n·h
-            "vqshl.s32 q3, q3, #16", // v_z
-            "vmulh.s32 q1, q4, q1",
-            "vldrw.u32 q4, [q6, #12]", // b_nx, b_nh
-            "vshllt.u16 q0, q0, #16",
-            "vmovlb.s16 q6, q4",
-            "vmulh.s32 q0, q5, q0",
-            "vadd.i32 q1, q1, q6", // nx
-            "vmovlt.s16 q4, q4",
-            "vadd.i32 q0, q0, q4",
-            "vshr.s32 q4, q2, #23",
-            "vqmovnb.s32 q0, q0",
-            "vldrw.u32 q5, [r11, q4, uxtw #2]",
-            "vshl.i32 q2, q2, #9",
-            "vshllb.s16 q6, q5, #8",
-            "vshr.u32 q2, q2, #25",
-            "vmovlb.s16 q0, q0", // nh
-            "vshr.s32 q4, q3, #23",
-            "vmul.i32 q2, q2, q6",
-            "vldrw.u32 q6, [r11, q4, uxtw #2]",
-            "vadd.i32 q2, q2, q5",
-            "vshllb.s16 q4, q6, #8",
-            "vshr.s32 q2, q2, #16",
-            "vadd.i32 q2, q2, r0", // r
+            sum_pair!("r3, r5, [r9, #40]", "1", "3"),
+            "ldrd r0, r2, [r9, #24]",
+            "vadd.i32 q0, q7, r1",
+            "vldrw.u32 q1, [q0]", // mu_r, mu_z
+            "vshllb.u16 q2, q1, #16",
+            "vmulh.s32 q3, q3, q2",
+            "vshllt.u16 q2, q1, #16",
+            "vldrw.u32 q1, [q0, #8]", // b_r, b_z
+            "vmulh.s32 q4, q4, q2",
+            "vmovlb.s16 q2, q1",
+            "vadd.i32 q3, q3, q2",
+            "vmovlt.s16 q2, q1",
+            "vldrw.u32 q1, [q0, #4]", // mw_n, mu_n
+            "vqshl.s32 q3, q3, #16", // v_r
+            "vadd.i32 q4, q4, q2",
+            "vshllb.u16 q2, q1, #16",
+            "vqshl.s32 q4, q4, #16", // v_z
+            "vmulh.s32 q5, q5, q2",
+            "vshllt.u16 q2, q1, #16",
+            "vldrw.u32 q1, [q0, #12]", // b_nx, b_nh
+            "vmulh.s32 q6, q6, q2",
+            "vshr.s32 q0, q3, #23",
+            "vmovlb.s16 q2, q1",
+            "vadd.i32 q5, q5, q2", // nx
+            "vmovlt.s16 q1, q1",
+            "vadd.i32 q6, q6, q1",
+            "vldrw.u32 q1, [r11, q0, uxtw #2]",
             "vshl.i32 q3, q3, #9",
-            "vmul.i32 q0, q0, q2",
+            "vqmovnb.s32 q6, q6",
             "vshr.u32 q3, q3, #25",
-            "vldrh.s32 q2, [r6], #8",
-            "vshl.s32 q0, r2",
-            "vmul.i32 q3, q3, q4",
-            "vadd.i32 q0, q0, q1",
-            "vqshl.s32 q0, q0, #16", // v_n
-            "vshr.s32 q5, q0, #23",
-            "vldrw.u32 q1, [r11, q5, uxtw #2]",
-            "vshl.i32 q0, q0, #9",
-            "vshllb.s16 q5, q1, #8",
-            "vshr.u32 q0, q0, #25",
-            "vmul.i32 q0, q0, q5",
-            "vadd.i32 q3, q3, q6",
-            "vadd.i32 q0, q0, q1",
+            "vshllb.s16 q2, q1, #8",
+            "vshr.s32 q0, q4, #23",
+            "vmul.i32 q3, q3, q2",
+            "vldrw.u32 q2, [r11, q0, uxtw #2]",
+            "vadd.i32 q3, q3, q1",
+            "vmovlb.s16 q6, q6", // nh
             "vshr.s32 q3, q3, #16",
-            "vshr.s32 q0, q0, #16", // n
-            "vadd.i32 q3, q3, r0", // z
-            "vsub.i32 q2, q2, q0",
-            "vmul.i32 q2, q2, q3",
-            "vshl.i32 q0, q0, #16",
-            "vadd.i32 q0, q0, q2",
-            "vrshr.s32 q0, q0, #16", // h' = n + z·(h − n)
-            "vstrh.32 q0, [r7], #8",
-            "ldr r4, [r9, #96]",
+            "vadd.i32 q3, q3, r0", // r
+            "vshl.i32 q4, q4, #9",
+            "vmul.i32 q6, q6, q3",
+            "vshr.u32 q3, q7, #3",
+            "vldrh.s32 q1, [r6, q3]",
+            "vshr.u32 q4, q4, #25",
+            "vshllb.s16 q0, q2, #8",
+            "vshl.s32 q6, r2",
+            "vmul.i32 q4, q4, q0",
+            "vadd.i32 q6, q6, q5",
+            "vqshl.s32 q6, q6, #16", // v_n
+            "adds r6, #8",
+            "vshr.s32 q0, q6, #23",
+            "vldrw.u32 q5, [r11, q0, uxtw #2]",
+            "vshl.i32 q6, q6, #9",
+            "vshllb.s16 q0, q5, #8",
+            "vshr.u32 q6, q6, #25",
+            "vmul.i32 q6, q6, q0",
+            "vadd.i32 q4, q4, q2",
+            "vadd.i32 q6, q6, q5",
+            "vshr.s32 q4, q4, #16",
+            "vshr.s32 q6, q6, #16", // n
+            "vadd.i32 q4, q4, r0", // z
+            "vsub.i32 q1, q1, q6",
+            "vmul.i32 q1, q1, q4",
+            "vshl.i32 q6, q6, #16",
+            "ldr r4, [r9, #32]",
+            "vadd.i32 q6, q6, q1",
+            "vrshr.s32 q6, q6, #16", // h' = n + z·(h − n)
+            "vstrh.32 q6, [r7, q3]",
+            "adds r7, #8",
             "adds r1, #64",
             "cmp r7, r4",
             "bne 3b",
