@@ -89,6 +89,8 @@ pub(crate) fn softmax_scaled(
     let mut n = 0;
     // Stored as `l + 32768`, so that the differences below are those of unsigned numbers.
     for (place, l) in out.iter_mut().zip(&mut logits) {
+        #[cfg(gru_active = "mve")]
+        crate::kernel::mve::scalar();
         *place = (l as u16) ^ 0x8000;
         largest = max(largest, l as i32);
         n += 1;
@@ -116,6 +118,8 @@ fn normalize(largest: u32, exponent: Exponent, out: &mut [u16]) {
     let half = (1 << shift) >> 1;
     let mut sum = 0u32;
     for place in out.iter_mut() {
+        #[cfg(gru_active = "mve")]
+        crate::kernel::mve::scalar();
         // With a shift up to 15 at most 65535 · 65535 + 2^14 < 2^32; up to 19 the multiplier is at most 65531.
         let y = (largest.wrapping_sub(*place as u32) * multiplier + half) >> shift;
         // 2^-22 and less is nothing, however much less.
@@ -130,6 +134,8 @@ fn normalize(largest: u32, exponent: Exponent, out: &mut [u16]) {
     let shift = 26 - zeros;
     let reciprocal = reciprocal(scaled);
     for place in out.iter_mut() {
+        #[cfg(gru_active = "mve")]
+        crate::kernel::mve::scalar();
         // 65535 · 65535 fits, but not the half that rounding would add.
         *place = (((*place as u32 * reciprocal) >> (shift - 1)).wrapping_add(1) >> 1) as u16;
     }

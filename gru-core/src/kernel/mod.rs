@@ -137,6 +137,8 @@ pub(crate) fn gru(
         // Three at most: a zero that the compiler does not know, or it would link its `memset` for them.
         let zero = core::hint::black_box(0);
         for pad in out.get_mut(layer.units()..).unwrap_or_default() {
+            #[cfg(gru_active = "mve")]
+            mve::scalar();
             *pad = zero;
         }
     }
