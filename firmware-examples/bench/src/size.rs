@@ -15,15 +15,13 @@ pub unsafe extern "C" fn _start(
     bytes_len: usize,
     samples: *const i16,
     samples_len: usize,
+    state: &mut State<512>,
 ) -> u32 {
     // SAFETY: the caller's promise.
     let bytes = unsafe { core::slice::from_raw_parts(bytes, bytes_len) };
     // SAFETY: the caller's promise.
     let mut samples = unsafe { core::slice::from_raw_parts(samples, samples_len) };
     let mut loader = Loader::new();
-    static mut STATE: State<512> = State::unbound();
-    // SAFETY: this function is the program, which runs once.
-    let state = unsafe { &mut *&raw mut STATE };
     let Ok(model) = loader.load(bytes) else {
         return 0;
     };
