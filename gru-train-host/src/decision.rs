@@ -7,6 +7,8 @@ use gru_core::artifact::{DecisionHeader, MAX_VOTES, NEUTRAL_TEMPERATURE, Smoothi
 use gru_core::writer::QuantDecision;
 use serde::{Deserialize, Serialize};
 
+pub use crate::tune::TuneSpec;
+
 /// What the device does with the outputs of a stream to reach a decision: the `[decision]` table of a recipe.
 ///
 /// `gru_core::decision` has the rule. Times are given in steps or, where the sample rate is known, in milliseconds.
@@ -39,6 +41,10 @@ pub struct DecisionSpec {
     pub temperature: f32,
     /// Steps after a reset until there are decisions; measured after training where it is not given.
     pub warm_up_steps: Option<u16>,
+    /// Choose temperature, smoothing, thresholds, margin, hold and refractory time after training, on recordings of
+    /// people who were held out of it; what the table says of them is tried as well.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tune: Option<TuneSpec>,
 }
 
 /// Probabilities of one class; those of the whole table where they are not given.
@@ -95,11 +101,55 @@ impl Default for DecisionSpec {
             background: None,
             temperature: 1.0,
             warm_up_steps: None,
+            tune: None,
         }
     }
 }
 
 impl DecisionSpec {
+    /// The settings that become `rule`, in a recipe for a model with these classes.
+    ///
+    /// Times in steps; classes whose thresholds differ from the most common ones stand by themselves.
+    pub fn of(rule: &QuantDecision, classes: &[String], warm_up_steps: u16) -> Self {
+        let h = rule.header;
+        let p = |q: u16| f32::from(q) / 32768.0;
+        let times = |t: &Threshold| rule.thresholds.iter().filter(|other| *other == t).count();
+        // The first of the most common ones.
+        let usual = (rule.thresholds.iter().rev()).max_by_key(|t| times(t));
+        let usual = usual.copied().unwrap_or_default();
+        Self {
+            smoothing: match h.smoothing {
+                Smoothing::None => SmoothingSpec::None,
+                Smoothing::Exponential { shift } => SmoothingSpec::Exponential {
+                    steps: 1 << (shift & 31),
+                },
+                Smoothing::Votes { of, enter, keep } => SmoothingSpec::Votes { of, enter, keep },
+            },
+            every_steps: h.every_steps.into(),
+            enter: p(usual.enter),
+            release: Some(p(usual.release)),
+            classes: (classes.iter().zip(&rule.thresholds))
+                .filter(|(_, t)| **t != usual)
+                .map(|(name, t)| {
+                    let level = LevelSpec {
+                        enter: Some(p(t.enter)),
+                        release: Some(p(t.release)),
+                    };
+                    (name.clone(), level)
+                })
+                .collect(),
+            margin: p(h.margin),
+            hold_steps: Some(h.hold_steps.into()),
+            hold_ms: None,
+            refractory_steps: Some(h.refractory_steps.into()),
+            refractory_ms: None,
+            background: (h.background).and_then(|class| classes.get(usize::from(class)).cloned()),
+            temperature: f32::from(NEUTRAL_TEMPERATURE) / f32::from(h.inverse_temperature.max(1)),
+            warm_up_steps: Some(warm_up_steps),
+            tune: None,
+        }
+    }
+
     /// The integers of the rule for a model of these outputs; the error is one line.
     ///
     /// # Errors
@@ -138,6 +188,9 @@ impl DecisionSpec {
                 "temperature {}, expected 1/16 to 16",
                 self.temperature
             ));
+        }
+        if let Some(tune) = &self.tune {
+            tune.check().map_err(|e| format!("tune.{e}"))?;
         }
         let inverse = f64::from(NEUTRAL_TEMPERATURE) / f64::from(self.temperature);
         let every_steps = u16::try_from(self.every_steps).unwrap_or(0);
@@ -312,6 +365,26 @@ mod tests {
     }
 
     #[test]
+    fn a_rule_becomes_the_table_that_it_comes_from() {
+        for text in [
+            "",
+            "smoothing = { kind = \"votes\", of = 9, enter = 6, keep = 3 }\nclasses.knock = { enter = 0.6, release = 0.1 }",
+            "smoothing = { kind = \"exponential\", steps = 64 }\nmargin = 0.1\ntemperature = 1.43\nenter = 0.7\nrelease = 0.33",
+            "background = \"walk\"\nhold_ms = 390\nrefractory_steps = 40\nevery_steps = 5\nclasses.rest = { enter = 1.0 }",
+            "temperature = 0.0633",
+        ] {
+            let rule = from(text).unwrap();
+            let spec = DecisionSpec::of(&rule, &classes(), 17);
+            assert_eq!(spec.warm_up_steps, Some(17));
+            // As text as well, without a sample rate.
+            let text = toml::to_string(&spec).unwrap();
+            let read: DecisionSpec = toml::from_str(&text).unwrap();
+            assert_eq!(read, spec, "{text}");
+            assert_eq!(read.quantize(&classes(), 3, 0.0), Ok(rule), "{text}");
+        }
+    }
+
+    #[test]
     fn what_cannot_be_is_refused_by_name() {
         for (text, part) in [
             ("enter = 1.5", "enter 1.5"),
@@ -339,6 +412,11 @@ mod tests {
                 "margin",
             ),
             ("hysteresis = 0.1", "unknown field"),
+            (
+                "tune = { max_false_alarms_per_hour = -1.0 }",
+                "tune.max_false_alarms_per_hour -1",
+            ),
+            ("tune = { misses = 1 }", "unknown field"),
         ] {
             let refused = from(text).unwrap_err();
             assert!(refused.contains(part), "{text}: {refused}");

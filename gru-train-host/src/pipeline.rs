@@ -291,9 +291,18 @@ fn export_at(
     if (model.decision.as_ref()).is_some_and(|d| d.warm_up_steps.is_none()) {
         let aligned = writer::Aligned::new(&artifact);
         let ready = Model::load(&aligned).map_err(|e| e.to_string())?;
-        let every = order.train.len().div_ceil(CALIBRATION_WINDOWS).max(1);
-        let some: Vec<Window> = order.train.iter().step_by(every).copied().collect();
-        quantized.warm_up_steps = warm_up(&ready, data, &some).map_err(|e| e.to_string())?;
+        quantized.warm_up_steps = match order.config.stateful {
+            Some(_) => {
+                let sequences: Vec<usize> = order.train.iter().map(|w| w.sequence).collect();
+                stream_warm_up(&ready, data, &sequences)
+            }
+            None => {
+                let every = order.train.len().div_ceil(CALIBRATION_WINDOWS).max(1);
+                let some: Vec<Window> = order.train.iter().step_by(every).copied().collect();
+                warm_up(&ready, data, &some)
+            }
+        }
+        .map_err(|e| e.to_string())?;
         artifact = writer::write(&quantized, layout).map_err(|e| e.to_string())?;
     }
     Ok((quantized, report, artifact))
@@ -321,6 +330,23 @@ pub fn warm_up(model: &Model<'_>, data: &Dataset, windows: &[Window]) -> Result<
     let at = (settled.len() * 9).div_ceil(10).saturating_sub(1);
     let steps = settled.get(at).copied().unwrap_or(0);
     Ok(u16::try_from(steps).unwrap_or(u16::MAX))
+}
+
+/// [`warm_up`] on windows of two seconds (100 steps where the rate is unknown) of one class within recordings: a
+/// recording as a whole changes its class many times.
+pub fn stream_warm_up(
+    model: &Model<'_>,
+    data: &Dataset,
+    sequences: &[usize],
+) -> Result<u16, StateError> {
+    let steps = match data.sample_rate_hz > 0.0 {
+        true => (2.0 * data.sample_rate_hz).round().max(2.0) as usize,
+        false => 100,
+    };
+    let windows = data.windows(sequences, steps, steps, WindowLabel::Pure);
+    let every = windows.len().div_ceil(CALIBRATION_WINDOWS).max(1);
+    let some: Vec<Window> = windows.into_iter().step_by(every).collect();
+    warm_up(model, data, &some)
 }
 
 /// Decisions of a model on windows, each from a reset state.

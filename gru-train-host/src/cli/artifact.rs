@@ -43,6 +43,9 @@ pub(crate) struct Companion {
     pub(crate) hop_steps: usize,
     /// Subjects or recordings that training never saw.
     pub(crate) held_out: Vec<String>,
+    /// Those that the weights were not learnt from, but by whom something was chosen or may be.
+    #[serde(default)]
+    pub(crate) validation: Vec<String>,
     /// The float model.
     pub(crate) model: ModelSpec,
 }
@@ -109,6 +112,11 @@ impl Loaded {
     /// The model; it was loaded once, so it can be loaded again.
     pub(crate) fn model(&self) -> Result<Model<'_>, Failure> {
         Model::load(&self.bytes).map_err(|e| Failure::file(&self.path, e))
+    }
+
+    /// The model in the open.
+    pub(crate) fn parts(&self) -> &QuantModel {
+        &self.parts
     }
 
     pub(crate) fn features(&self) -> usize {

@@ -131,6 +131,7 @@ pub(crate) fn demo(args: &DemoArgs, console: &mut Console<'_>) -> Result<(), Fai
             window_steps: WINDOW,
             hop_steps: WINDOW,
             held_out,
+            validation: Vec::new(),
             model: product.fit.model.clone(),
         },
     )?;

@@ -28,30 +28,32 @@ pub(crate) struct EvalArgs {
     hop: Option<usize>,
 }
 
+/// The person of a sequence where it is known, else its recording.
+pub(crate) fn who(data: &Dataset, sequence: usize) -> &str {
+    let s = &data.sequences[sequence];
+    match s.subject {
+        Some(subject) => &data.subjects[subject as usize],
+        None => &data.recordings[s.recording as usize],
+    }
+}
+
 /// Which sequences to judge, and what to call them.
-fn judged(data: &Dataset, loaded: &Loaded, all: bool) -> (Vec<usize>, &'static str) {
+pub(crate) fn judged(data: &Dataset, loaded: &Loaded, all: bool) -> (Vec<usize>, &'static str) {
     let every: Vec<usize> = (0..data.sequences.len()).collect();
     if all {
-        return (every, "all windows");
+        return (every, "(all)");
     }
     if data.has_official_split() {
-        return (data.part(Part::Test), "windows of the official test part");
+        return (data.part(Part::Test), "of the official test part");
     }
     if let Some(companion) = &loaded.companion {
-        let held = |s: &usize| {
-            let s = &data.sequences[*s];
-            let name = match s.subject {
-                Some(subject) => &data.subjects[subject as usize],
-                None => &data.recordings[s.recording as usize],
-            };
-            companion.held_out.contains(name)
-        };
+        let held = |s: &usize| companion.held_out.contains(&who(data, *s).to_owned());
         let kept: Vec<usize> = every.iter().copied().filter(held).collect();
         if !kept.is_empty() && kept.len() < every.len() && companion.data == data.name {
-            return (kept, "windows of those held out in training");
+            return (kept, "of those held out in training");
         }
     }
-    (every, "windows (all)")
+    (every, "(all)")
 }
 
 /// The confusion matrix as a table; rows are what it was, columns what was decided.
@@ -106,7 +108,7 @@ pub(crate) fn eval(args: &EvalArgs, console: &mut Console<'_>) -> Result<(), Fai
     let int8_accuracy = accuracy(&int8.classes, &windows);
     let rows = confusion(&int8.classes, &windows, model.outputs());
     console.say(format!(
-        "{} {which}: int8 accuracy {}",
+        "{} windows {which}: int8 accuracy {}",
         grouped(windows.len() as u64),
         percent(int8_accuracy)
     ));
@@ -132,7 +134,7 @@ pub(crate) fn eval(args: &EvalArgs, console: &mut Console<'_>) -> Result<(), Fai
     }
     console.answer(&json!({
         "windows": windows.len(),
-        "which": which,
+        "which": format!("windows {which}"),
         "int8_accuracy": int8_accuracy,
         "float_accuracy": float_accuracy,
         "agreement": agree,

@@ -13,12 +13,14 @@ mod console;
 mod demo;
 mod drift;
 mod eval;
+mod events;
 mod generate;
 mod reliability;
 mod run;
 mod search;
 mod source;
 mod train;
+mod tune;
 
 use std::ffi::OsString;
 use std::io::Write;
@@ -46,6 +48,10 @@ enum Command {
     Train(Box<train::TrainArgs>),
     /// Measure accuracy on recordings: confusion matrix, float against int8.
     Eval(Box<eval::EvalArgs>),
+    /// Count events on whole recordings: found, missed, false alarms per hour, latency of the decision layer.
+    Events(Box<events::EventsArgs>),
+    /// Choose the decision layer on validation recordings and write the artifact with it; the weights stay.
+    Tune(Box<tune::TuneArgs>),
     /// Measure the plain recipe on UCI HAR: float, int8, board.
     BenchHar(bench_har::BenchHarArgs),
     /// Measure the training engine: batches per CPU second.
@@ -96,6 +102,8 @@ pub fn run<A: Into<OsString> + Clone>(
         Command::Search(args) => search::search(&args, &mut console),
         Command::Train(args) => train::train(&args, &mut console),
         Command::Eval(args) => eval::eval(&args, &mut console),
+        Command::Events(args) => events::events(&args, &mut console),
+        Command::Tune(args) => tune::tune(&args, &mut console),
         Command::Inspect(args) => artifact::inspect(&args, &mut console),
         Command::Summary(args) => artifact::summary(&args, &mut console),
         Command::Run(args) => run::run(&args, &mut console),

@@ -5,17 +5,22 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
-use gru_core::Model;
 use gru_core::layout::Layout;
+use gru_core::{Model, writer};
 use serde_json::json;
 
 use super::artifact::{Companion, companion_path, save};
 use super::console::{Console, Failure, grouped, percent};
+use super::events::about;
 use super::source::Source;
+use super::tune::{refused, report};
 use crate::dataset::{Dataset, WindowLabel, split};
+use crate::decision::DecisionSpec;
+use crate::events::{self, Recorded, Rules};
 use crate::pipeline::{self, Cut, Order, accuracy, agreement};
 use crate::spec::Readout;
 use crate::train::{self, Progress, TrainConfig};
+use crate::tune::{self, TuneError, TuneSpec, Tuned};
 
 #[derive(Debug, Args)]
 pub(crate) struct TrainArgs {
@@ -54,6 +59,10 @@ pub(crate) struct TrainArgs {
     /// Share of the people (or recordings) held out for the test, without an official split.
     #[arg(long, default_value_t = 0.25, value_name = "SHARE")]
     test_share: f64,
+    /// Share of the people (or recordings) besides the test that are held out to choose by: early stopping, `gru tune`
+    /// [default: 0.15 where the recipe chooses something, else none].
+    #[arg(long, value_name = "SHARE")]
+    validation_share: Option<f64>,
     /// Bits of a weight of the GRU layers: 8, or 4 for half the flash. With 4, a recipe with `[qat]` keeps the
     /// accuracy better than rounding alone.
     #[arg(long, value_name = "BITS", value_parser = clap::value_parser!(u8).range(2..=8))]
@@ -174,6 +183,38 @@ fn names(data: &Dataset, sequences: &[usize]) -> Vec<String> {
     names
 }
 
+/// The order of the weights in an artifact.
+fn layout_of(artifact: &[u8]) -> Result<Layout, Failure> {
+    let bytes = writer::Aligned::new(artifact);
+    Ok(Model::load(&bytes).map_err(Failure::input)?.layout())
+}
+
+type OnRecordings = (Tuned, Vec<Recorded>, Rules);
+
+/// Chooses the decision layer of a model that was just made, on recordings of people whom it has not seen.
+fn tune_on(
+    data: &Dataset,
+    sequences: &[usize],
+    quantized: &writer::QuantModel,
+    wanted: &TuneSpec,
+) -> Result<Result<OnRecordings, TuneError>, Failure> {
+    let bytes = writer::write(quantized, Layout::Rows).map_err(Failure::input)?;
+    let bytes = writer::Aligned::new(&bytes);
+    let model = Model::load(&bytes).map_err(Failure::input)?;
+    let recorded = events::record(&model, data, sequences).map_err(Failure::input)?;
+    let rate = f64::from(data.sample_rate_hz);
+    let background = quantized
+        .decision
+        .as_ref()
+        .and_then(|d| d.header.background);
+    let rules = wanted.rules(background, rate);
+    match tune::tune(quantized, &recorded, &rules, wanted, rate) {
+        Ok(tuned) => Ok(Ok((tuned, recorded, rules))),
+        Err(TuneError::Invalid(what)) => Err(Failure::input(format!("decision.tune: {what}"))),
+        Err(e) => Ok(Err(e)),
+    }
+}
+
 pub(crate) fn train(args: &TrainArgs, console: &mut Console<'_>) -> Result<(), Failure> {
     let config = args.recipe()?;
     let data = args.source.labelled()?;
@@ -189,7 +230,18 @@ pub(crate) fn train(args: &TrainArgs, console: &mut Console<'_>) -> Result<(), F
     cut.steps = args.window.map_or(cut.steps, NonZeroUsize::get);
     cut.hop = args.hop.map_or((cut.steps / 4).max(1), NonZeroUsize::get);
     cut.label = WindowLabel::Last;
-    let held = if config.patience.is_some() { 0.15 } else { 0.0 };
+    let tuning = config.decision.as_ref().and_then(|d| d.tune);
+    let chooses = config.patience.is_some() || tuning.is_some();
+    let held = match args.validation_share {
+        Some(share) => share,
+        None if chooses => 0.15,
+        None => 0.0,
+    };
+    if !(0.0..1.0).contains(&held) {
+        return Err(Failure::input(format!(
+            "--validation-share {held}, expected 0 to below 1"
+        )));
+    }
     let parts = split::split(&data, args.test_share, held, config.seed);
     let windows = |part: &[usize]| cut.windows(&data, part);
     // With the state carried on, recordings are learnt from their beginning to their end.
@@ -210,14 +262,31 @@ pub(crate) fn train(args: &TrainArgs, console: &mut Console<'_>) -> Result<(), F
             longest.unwrap_or(0)
         )));
     }
+    if tuning.is_some() {
+        let refuse = |e: String| refuse(format!("decision.tune: {e}"));
+        if parts.validation.is_empty() {
+            return Err(refuse(
+                "nobody is held out to tune on, expected two people or recordings besides the test"
+                    .into(),
+            ));
+        }
+        events::check_recordings(&data, &parts.validation).map_err(refuse)?;
+        if data.sample_rate_hz <= 0.0 {
+            return Err(refuse("the sample rate is not known; give --rate".into()));
+        }
+    }
     console.say(format!(
-        "{}: {} time steps of {} features at {} Hz, {} classes; {} windows to learn from, {} held out ({})",
+        "{}: {} time steps of {} features at {} Hz, {} classes; {} {} to learn from, {} windows held out ({})",
         data.name,
         grouped(data.total_steps() as u64),
         data.input(),
         data.sample_rate_hz,
         data.classes.len(),
         grouped(learn.len() as u64),
+        match config.stateful {
+            Some(_) => "recordings",
+            None => "windows",
+        },
         grouped(test.len() as u64),
         match parts.how {
             "official" => "official split",
@@ -236,14 +305,45 @@ pub(crate) fn train(args: &TrainArgs, console: &mut Console<'_>) -> Result<(), F
         self_test_steps: args.self_test,
     };
     let started = std::time::Instant::now();
-    let product = pipeline::make(&order, &mut observer()).map_err(Failure::input)?;
+    let mut product = pipeline::make(&order, &mut observer()).map_err(Failure::input)?;
+    let rate = f64::from(data.sample_rate_hz);
+    let mut kept_to = Ok(None);
+    if let Some(wanted) = tuning {
+        let tuned = tune_on(&data, &parts.validation, &product.quantized, &wanted)?;
+        match tuned {
+            Ok((tuned, recorded, rules)) => {
+                let spec =
+                    DecisionSpec::of(&tuned.chosen.rule, &data.classes, tuned.model.warm_up_steps);
+                product.fit.model.decision = Some(spec);
+                product.artifact = writer::write(&tuned.model, layout_of(&product.artifact)?)
+                    .map_err(Failure::input)?;
+                console.say(about(
+                    &tuned.chosen.tally,
+                    "of held-out people to tune on",
+                    rate,
+                ));
+                let before = &product.quantized;
+                kept_to = report(&tuned, before, &recorded, &rules, rate, console).map(Some);
+            }
+            Err(e) => {
+                kept_to = Err(refused(
+                    e,
+                    rate,
+                    "the artifact decides by the recipe's table",
+                ))
+            }
+        }
+    }
     let seconds = started.elapsed().as_secs_f64();
 
-    let bytes = gru_core::writer::Aligned::new(&product.artifact);
+    let bytes = writer::Aligned::new(&product.artifact);
     let model = Model::load(&bytes).map_err(|e| Failure::file(&args.output, e))?;
     // Without anybody held out the training windows are all there is to judge by.
     let (judged, on) = match test.is_empty() {
-        true => (&learn, "training windows (nothing was held out)"),
+        true => (
+            &windows(&parts.train),
+            "training windows (nothing was held out)",
+        ),
         false => (&test, "held-out windows"),
     };
     let float = pipeline::decide_float(&product.fit.model, &data, judged, config.threads)
@@ -262,6 +362,7 @@ pub(crate) fn train(args: &TrainArgs, console: &mut Console<'_>) -> Result<(), F
             window_steps: cut.steps,
             hop_steps: cut.hop,
             held_out: names(&data, &parts.test),
+            validation: names(&data, &parts.validation),
             model: product.fit.model.clone(),
         },
     )?;
@@ -279,6 +380,7 @@ pub(crate) fn train(args: &TrainArgs, console: &mut Console<'_>) -> Result<(), F
         grouped(product.artifact.len() as u64),
         companion_path(&args.output).display()
     ));
+    let tuning_answer = kept_to?;
     console.answer(&json!({
         "artifact": args.output.display().to_string(),
         "artifact_bytes": product.artifact.len(),
@@ -288,6 +390,8 @@ pub(crate) fn train(args: &TrainArgs, console: &mut Console<'_>) -> Result<(), F
         "windows": judged.len(),
         "held_out": !test.is_empty(),
         "split": parts.how,
+        "validation": names(&data, &parts.validation),
+        "tuning": tuning_answer,
         "epochs": product.fit.history.len(),
         "loss": product.fit.history.last().map(|e| e.loss),
         "seconds": seconds,
