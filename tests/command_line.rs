@@ -335,6 +335,290 @@ fn a_decision_table_goes_from_the_recipe_to_the_events() {
     }
 }
 
+/// Training on recordings of simulated wrists, as `recipes/stream.toml` does it, smaller.
+const STREAM: &str = r#"
+units = [8]
+epochs = 8
+batch = 4
+lr = 1e-2
+threads = 1
+readout = { kind = "every" }
+[stateful]
+steps = 64
+[decision]
+smoothing = { kind = "exponential", steps = 8 }
+enter = 0.5
+release = 0.3
+"#;
+
+/// The artifact's model without its decision layer, and the layer.
+fn apart(path: &str) -> (writer::QuantModel, Option<writer::QuantDecision>) {
+    let bytes = writer::Aligned::new(&fs::read(path).unwrap());
+    let mut model = writer::read(&gru_core::Model::load(&bytes).unwrap());
+    let rule = model.decision.take();
+    (model, rule)
+}
+
+#[test]
+fn events_are_counted_and_the_decision_layer_is_tuned_on_held_out_people() {
+    let folder = Folder::new("events");
+    let path = |name: &str| folder.0.join(name).to_str().unwrap().to_owned();
+    let (csv, model, tuned) = (path("imu.csv"), path("m.gru"), path("t.gru"));
+    let made = gru(&["generate", &csv, "--persons", "8", "--seconds", "60"]);
+    assert_eq!(made.0, 0);
+    let recipe = folder.file("stream.toml", STREAM);
+    let train = |recipe: &str, out: &str| {
+        let share = ["--validation-share", "0.3"];
+        let args = [
+            &["train", &csv, "--config", recipe, "-o", out, "--json"],
+            &share[..],
+        ]
+        .concat();
+        let (code, text, err) = gru(&args);
+        assert_eq!(code, 0, "{err}");
+        json(&text)
+    };
+    let trained = train(&recipe, &model);
+    assert!(trained["tuning"].is_null());
+    let people = trained["validation"].as_array().unwrap().len();
+    assert_eq!(people, 2);
+    // A recording changes its class many times: the warm-up is that of windows of one class.
+    let bytes = writer::Aligned::new(&fs::read(&model).unwrap());
+    let warm_up = gru_core::Model::load(&bytes).unwrap().warm_up_steps();
+    assert!((1..=100).contains(&warm_up), "{warm_up}");
+
+    let events = |args: &[&str]| {
+        let (code, out, err) = gru(&[&["events"], args, &["--json"]].concat());
+        assert_eq!(code, 0, "{err}");
+        (json(&out), err)
+    };
+    let tune = |csv: &str, out: &str, more: &[&str]| {
+        let (code, text, err) = gru(&[&["tune", &model, csv, "-o", out, "--json"], more].concat());
+        assert_eq!(code, 0, "{err}");
+        (json(&text), err)
+    };
+    let (answer, text) = tune(&csv, &tuned, &[]);
+    assert_eq!(answer["tuned"]["recordings"], people);
+    let f1 = |v: &serde_json::Value| v["f1"].as_f64().unwrap();
+    assert!(f1(&answer["tuned"]) >= f1(&answer["before"]), "{text}");
+    assert!(f1(&answer["before"]) > f1(&answer["argmax"]), "{text}");
+    let nll = |k: usize| answer["nll"][k].as_f64().unwrap();
+    assert!(nll(1) <= nll(0) && answer["calibration_error"][1].is_number());
+    // The table that was printed is the rule that was written.
+    let at = text.find("[decision]").expect("a table");
+    let end = text[at..].find(&tuned).map_or(text.len(), |e| at + e);
+    let table = text[at..end].trim_end();
+    let config = gru_train_host::train::parse_config(table).unwrap();
+    let classes = gru_train_host::imu::CLASSES.map(str::to_owned);
+    let rule = config
+        .decision
+        .unwrap()
+        .quantize(&classes, 8, 50.0)
+        .unwrap();
+    let (after, written) = apart(&tuned);
+    assert_eq!(written.as_ref(), Some(&rule));
+    // The weights, the self-test and all the rest are as they were; only the rule is another.
+    let (before, old) = apart(&model);
+    assert_eq!(before, after);
+    assert!(old.is_some() && old != written);
+    // The same every time, and also by one command.
+    tune(&csv, &path("again.gru"), &[]);
+    assert_eq!(
+        fs::read(&tuned).unwrap(),
+        fs::read(path("again.gru")).unwrap()
+    );
+    let whole = folder.file("whole.toml", format!("{STREAM}[decision.tune]\n"));
+    let trained = train(&whole, &path("whole.gru"));
+    assert_eq!(trained["tuning"]["tuned"], answer["tuned"]);
+    assert_eq!(
+        fs::read(&tuned).unwrap(),
+        fs::read(path("whole.gru")).unwrap()
+    );
+
+    // Test people are not looked at: others in their place change nothing. The person stands in the first column.
+    let companion = json(&fs::read_to_string(path("m.float.json")).unwrap());
+    let names = |key: &str| -> Vec<String> {
+        let all = companion[key].as_array().unwrap().iter();
+        all.map(|n| n.as_str().unwrap().to_owned()).collect()
+    };
+    let (held, own) = (names("held_out"), names("validation"));
+    assert!(!held.is_empty() && held.iter().all(|n| !own.contains(n)));
+    let text = fs::read_to_string(&csv).unwrap();
+    let without = |people: &[String]| {
+        let rows = text.lines().map(|row| {
+            let (who, _) = row.split_once(',').unwrap();
+            match people.iter().any(|p| p == who) {
+                true => row.replace("walk", "rest").replace(",0.", ",1."),
+                false => row.to_owned(),
+            }
+        });
+        rows.collect::<Vec<_>>().join("\n")
+    };
+    fs::create_dir_all(path("other")).unwrap();
+    let other = folder.file("other/imu.csv", without(&held));
+    let (same, _) = tune(&other, &path("same.gru"), &[]);
+    assert_eq!(same["tuned"], answer["tuned"]);
+    assert_eq!(
+        fs::read(&tuned).unwrap(),
+        fs::read(path("same.gru")).unwrap()
+    );
+    // Those that it is tuned on are.
+    let other = folder.file("other/imu.csv", without(&own));
+    assert_ne!(
+        tune(&other, &path("else.gru"), &[]).0["tuned"],
+        answer["tuned"]
+    );
+
+    // Counted on the test people; every figure of the classes adds up.
+    let (judged, err) = events(&[&tuned, &csv]);
+    assert_eq!(judged["which"], "recordings of those held out in training");
+    assert_eq!(judged["recordings"], held.len());
+    let sum = |key: &str| -> u64 {
+        let classes = judged["classes"].as_array().unwrap().iter();
+        classes.map(|c| c[key].as_u64().unwrap()).sum()
+    };
+    for key in ["events", "detected", "false_alarms", "repeats"] {
+        assert_eq!(judged[key], sum(key), "{key}");
+    }
+    assert!(
+        err.contains("calibration error") && err.contains("stir_cw"),
+        "{err}"
+    );
+    let hours = judged["hours_labelled"].as_f64().unwrap();
+    let per_hour = judged["false_alarms_per_hour"].as_f64().unwrap();
+    assert!((per_hour * hours - judged["false_alarms"].as_f64().unwrap()).abs() < 1e-6);
+    let (plain, _) = events(&[&tuned, &csv, "--argmax"]);
+    assert!(f1(&plain) < f1(&judged), "{plain} {judged}");
+    let (all, _) = events(&[&tuned, &csv, "--all"]);
+    assert_eq!(all["recordings"], 8);
+    let (rest, _) = events(&[&tuned, &csv, "--background", "rest"]);
+    assert!(rest["events"].as_u64() < judged["events"].as_u64());
+    let (long, _) = events(&[&tuned, &csv, "--min-event", "9"]);
+    assert!(long["events"].as_u64() < judged["events"].as_u64());
+    // A looser limit never misses more.
+    let limit = |most: &str| {
+        let more = ["--max-false-alarms-per-hour", most];
+        tune(&csv, &path("limit.gru"), &more).0["tuned"].clone()
+    };
+    let (few, many) = (limit("0"), limit("300"));
+    assert_eq!(few["false_alarms"], 0);
+    assert!(many["missed"].as_u64() <= few["missed"].as_u64());
+
+    // The firmware takes it, and the float model is found beside it.
+    let rows: Vec<&str> = text.lines().take(151).collect();
+    let short = folder.file("short.csv", rows.join("\n"));
+    let (code, _, err) = gru(&["run", &tuned, &short, "--board", "--json"]);
+    assert_eq!(code, 0, "{err}");
+    assert!(err.contains("digest of all hidden states"), "{err}");
+    let (_, out, _) = gru(&["eval", &tuned, &csv, "--json"]);
+    assert!(json(&out)["float_accuracy"].is_number(), "{out}");
+
+    // What cannot be.
+    let out = path("x.gru");
+    refused(
+        &["events", &tuned, &csv, "--background", "nap"],
+        &["nap", "walk"],
+    );
+    refused(
+        &["events", &tuned, &csv, "--tolerance=-1"],
+        &["tolerance_s -1"],
+    );
+    refused(
+        &["tune", &model, &csv, "-o", &out, "--max-latency", "NaN"],
+        &["max_latency_s NaN"],
+    );
+    refused(
+        &["tune", &model, &csv, "-o", &out, "--min-event", "1e4"],
+        &["imu.csv", "no event"],
+    );
+    let cut: String = (0..60)
+        .map(|t| {
+            format!(
+                "{},1,2,3,4,5,6,{}\n",
+                t / 20,
+                ["walk", "run", "rest"][t / 20]
+            )
+        })
+        .collect();
+    let head = "window,acc_x,acc_y,acc_z,gyro_x,gyro_y,gyro_z,label\n";
+    let cut = folder.file("cut.csv", format!("{head}{cut}"));
+    for args in [
+        &["events", &tuned, &cut][..],
+        &["tune", &model, &cut, "-o", &out],
+    ] {
+        let args = [args, &["--rate", "50"]].concat();
+        refused(&args, &["cut.csv", "one label each"]);
+    }
+    let silent: Vec<String> = (text.lines().take(60))
+        .map(|row| row.rsplit_once(',').unwrap().0.to_owned())
+        .collect();
+    let silent = folder.file("silent.csv", silent.join("\n"));
+    refused(&["events", &tuned, &silent], &["silent.csv"]);
+    refused(&["tune", &tuned, &csv, "-o", &path("")], &[&path("")]);
+    assert!(!folder.0.join("x.gru").exists());
+    // A limit that cannot be kept is a check that does not hold, and nothing is written.
+    let limits = [
+        "--max-latency",
+        "0",
+        "--tolerance",
+        "0",
+        "--max-false-alarms-per-hour",
+        "0",
+    ];
+    let (code, _, err) = gru(&[&["tune", &model, &csv, "-o", &out], &limits[..]].concat());
+    assert!(code == 1 && err.contains("nothing written"), "{code} {err}");
+    assert!(!folder.0.join("x.gru").exists());
+}
+
+#[test]
+fn events_of_a_model_without_a_decision_layer_are_refused_and_it_can_be_tuned() {
+    let folder = Folder::new("no-decision");
+    let path = |name: &str| folder.0.join(name).to_str().unwrap().to_owned();
+    let (csv, model, tuned) = (path("imu.csv"), path("m.gru"), path("t.gru"));
+    assert_eq!(
+        gru(&["generate", &csv, "--persons", "3", "--seconds", "40"]).0,
+        0
+    );
+    let args = ["train", &csv, "--units", "8", "--epochs", "2", "-o", &model];
+    assert_eq!(gru(&args).0, 0);
+    refused(
+        &["events", &model, &csv],
+        &["m.gru", "no decision layer", "gru tune"],
+    );
+    assert_eq!(gru(&["events", &model, &csv, "--argmax"]).0, 0);
+    let (code, out, err) = gru(&["tune", &model, &csv, "-o", &tuned, "--background", "rest"]);
+    assert_eq!(code, 0, "{err}");
+    assert!(
+        out.contains("warm-up measured") && out.contains("learnt from as well"),
+        "{out}"
+    );
+    let (model, rule) = apart(&tuned);
+    assert!(model.warm_up_steps > 0);
+    assert_eq!(rule.unwrap().header.background, Some(0));
+    assert_eq!(gru(&["events", &tuned, &csv]).0, 0);
+    // Nobody to tune on, or no rate: refused before training.
+    let recipe = folder.file("tune.toml", format!("{STREAM}[decision.tune]\n"));
+    let one = path("one.csv");
+    assert_eq!(
+        gru(&["generate", &one, "--persons", "1", "--seconds", "20"]).0,
+        0
+    );
+    refused(
+        &["train", &one, "--config", &recipe, "-o", &tuned],
+        &["decision.tune", "nobody"],
+    );
+    let text = fs::read_to_string(&csv).unwrap();
+    let timeless = folder.file("timeless.csv", text.replacen("time_s", "clock", 1));
+    let features = ["--features", "acc_x,acc_y,acc_z,gyro_x,gyro_y,gyro_z"];
+    let args = ["train", &timeless, "--config", &recipe, "-o", &tuned];
+    refused(
+        &[&args, &features[..]].concat(),
+        &["decision.tune", "--rate"],
+    );
+    let share = ["train", &csv, "--validation-share", "1.5", "-o", &tuned];
+    refused(&share, &["--validation-share 1.5"]);
+}
+
 #[test]
 fn train_and_eval_refuse_wrong_data() {
     let folder = Folder::new("train-wrong");

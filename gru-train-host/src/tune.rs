@@ -25,6 +25,8 @@ pub const WORTH: u32 = 2;
 const STARTS: usize = 3;
 /// The most rounds of steps from each of them.
 const ROUNDS: usize = 6;
+/// Thresholds that are tried first: 0.4 to 0.9.
+const LEVELS: [u16; 6] = [13107, 16384, 19661, 22938, 26214, 29491];
 /// Probability 1.
 const ONE: u16 = 32768;
 
@@ -242,9 +244,10 @@ impl Search<'_> {
             let from = self.tried[at].rule.clone();
             let Threshold { enter, .. } = from.thresholds[class];
             let mut best = at;
-            for change in [-9830i32, -4915, -2458, 2458, 4915] {
-                let enter = (i32::from(enter) + change).clamp(0, ONE.into()) as u16;
-                for kept in [ONE, 24576, 16384] {
+            let beside = [-9830i32, -4915, -2458, 2458, 4915];
+            let beside = beside.map(|by| (i32::from(enter) + by).clamp(0, ONE.into()) as u16);
+            for enter in beside.into_iter().chain(LEVELS) {
+                for kept in [ONE, 16384] {
                     let mut rule = from.clone();
                     rule.thresholds[class] = level(enter, kept);
                     let Some(trial) = self.try_rule(rule)? else {
@@ -300,7 +303,7 @@ fn grid(start: &QuantDecision, rate_hz: f64) -> Vec<QuantDecision> {
     };
     let levels = |add: &mut dyn FnMut(u16, u16)| {
         add(0, ONE);
-        for enter in [13107, 16384, 19661, 22938, 26214, 29491] {
+        for enter in LEVELS {
             for kept in [ONE, 22938, 13107] {
                 add(enter, kept);
             }

@@ -312,7 +312,7 @@ fn only_recordings_with_labels_per_step_are_taken() {
     assert_eq!(check_recordings(&data, &[0]), Ok(()));
     let refused = |data: &Dataset, of: &[usize]| check_recordings(data, of).unwrap_err();
     assert!(refused(&data, &[]).contains("no recordings"));
-    assert!(refused(&data, &[1]).contains("no labels"));
+    assert!(refused(&data, &[2]).contains("no labels"));
     data.sequences[0].labels = Labels::Sequence(0);
     assert!(refused(&data, &[0]).contains("one label each"));
     data.sequences[0].labels = Labels::None;

@@ -219,7 +219,7 @@ fn a_class_gets_its_own_threshold_where_that_is_worth_it() {
             });
         }
         for t in (10..r.labels.len()).step_by(90) {
-            for k in t..(t + 20).min(r.labels.len()) {
+            for k in t..(t + 35).min(r.labels.len()) {
                 if r.labels[k] == 0 {
                     r.outputs[k * CLASSES..][..CLASSES].copy_from_slice(&[9000, 0, 13000]);
                 }
@@ -227,7 +227,14 @@ fn a_class_gets_its_own_threshold_where_that_is_worth_it() {
         }
     }
     let tuned = tune(&model, &seen, &rules(), &TuneSpec::default(), RATE).unwrap();
-    assert_eq!(tuned.chosen.tally.f1(), 1.0, "{:?}", tuned.chosen.rule);
+    let [_, left, right] = tuned.chosen.rule.thresholds[..] else {
+        unreachable!()
+    };
+    let f1 = tuned.chosen.tally.f1();
+    assert!(
+        f1 > 0.97 && left.enter < right.enter,
+        "{f1} {left:?} {right:?}"
+    );
 }
 
 /// Every rule that the search makes is one that the loader takes; what is left out as unsound it refuses.
