@@ -409,13 +409,10 @@ fn events_are_counted_and_the_decision_layer_is_tuned_on_held_out_people() {
     let end = text[at..].find(&tuned).map_or(text.len(), |e| at + e);
     let table = text[at..end].trim_end();
     let config = gru_train_host::train::parse_config(table).unwrap();
-    let classes = gru_train_host::imu::CLASSES.map(str::to_owned);
-    let rule = config
-        .decision
-        .unwrap()
-        .quantize(&classes, 8, 50.0)
-        .unwrap();
     let (after, written) = apart(&tuned);
+    let rule = (config.decision.unwrap())
+        .quantize(&after.classes, 8, 50.0)
+        .unwrap();
     assert_eq!(written.as_ref(), Some(&rule));
     // The weights, the self-test and all the rest are as they were; only the rule is another.
     let (before, old) = apart(&model);
@@ -448,7 +445,7 @@ fn events_are_counted_and_the_decision_layer_is_tuned_on_held_out_people() {
         let rows = text.lines().map(|row| {
             let (who, _) = row.split_once(',').unwrap();
             match people.iter().any(|p| p == who) {
-                true => row.replace("walk", "rest").replace(",0.", ",1."),
+                true => row.replace("walk", "rest").replace(",-", ","),
                 false => row.to_owned(),
             }
         });
@@ -594,8 +591,13 @@ fn events_of_a_model_without_a_decision_layer_are_refused_and_it_can_be_tuned() 
     );
     let (model, rule) = apart(&tuned);
     assert!(model.warm_up_steps > 0);
-    assert_eq!(rule.unwrap().header.background, Some(0));
+    let background = rule.unwrap().header.background.unwrap();
+    assert_eq!(model.classes[usize::from(background)], "rest");
     assert_eq!(gru(&["events", &tuned, &csv]).0, 0);
+    // The recommended recipe for streams is one.
+    let stream = include_str!("../gru-train-host/recipes/stream.toml");
+    let stream = gru_train_host::train::parse_config(stream).unwrap();
+    assert!(stream.stateful.is_some() && stream.decision.unwrap().tune.is_some());
     // Nobody to tune on, or no rate: refused before training.
     let recipe = folder.file("tune.toml", format!("{STREAM}[decision.tune]\n"));
     let one = path("one.csv");

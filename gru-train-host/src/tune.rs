@@ -11,7 +11,7 @@ use std::cmp::Ordering;
 
 use gru_core::Model;
 use gru_core::Threshold;
-use gru_core::artifact::{DecisionHeader, MAX_VOTES, NEUTRAL_TEMPERATURE, Smoothing};
+use gru_core::artifact::{DecisionHeader, MAX_VOTES, Smoothing};
 use gru_core::layout::Layout;
 use gru_core::writer::{self, Aligned, QuantDecision, QuantModel};
 use serde::{Deserialize, Serialize};
@@ -405,12 +405,9 @@ fn most_inverse(model: &QuantModel, start: &QuantDecision) -> Option<u16> {
         rule.header.inverse_temperature = inverse;
         with_rule(model, Some(rule)).is_ok()
     };
-    // A sigmoid's outputs take none but the neutral one.
-    if !allowed(NEUTRAL_TEMPERATURE - 1) {
-        return None;
-    }
-    let halves = std::iter::successors(Some(u16::MAX), |i| Some(i / 2)).take(5);
-    halves.into_iter().find(|inverse| allowed(*inverse))
+    // 65535, 32767, … 4095: none is neutral, and a sigmoid's outputs take no other.
+    let mut halves = std::iter::successors(Some(u16::MAX), |i| Some(i / 2)).take(5);
+    halves.find(|inverse| allowed(*inverse))
 }
 
 /// Whether the outputs of `model` are logits, which a temperature can scale, and no probabilities.

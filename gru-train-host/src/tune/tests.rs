@@ -1,7 +1,7 @@
 use super::*;
 use crate::dataset::UNLABELLED;
 use gru_core::activation::Activation;
-use gru_core::artifact::{DenseHeader, GapPolicy, Readout};
+use gru_core::artifact::{DenseHeader, GapPolicy, NEUTRAL_TEMPERATURE, Readout};
 use gru_core::writer::QuantDense;
 use gru_core::{Outcome, random};
 
@@ -105,6 +105,9 @@ fn tuning_finds_the_events_in_noise_and_is_the_same_every_time() {
         "{confidence:?}"
     );
     // No trial of the front beats another in both, and none is below it.
+    let ends = (tuned.front.first().unwrap(), tuned.front.last().unwrap());
+    assert!(ends.0.tally.false_alarms() <= tuned.chosen.tally.false_alarms());
+    assert!(ends.1.tally.missed() <= tuned.chosen.tally.missed());
     for pair in tuned.front.windows(2) {
         let key = |t: &Trial| (t.tally.false_alarms(), t.tally.missed());
         let (a, b) = (key(&pair[0]), key(&pair[1]));
