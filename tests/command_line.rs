@@ -497,8 +497,8 @@ fn events_are_counted_and_the_decision_layer_is_tuned_on_held_out_people() {
         let more = ["--max-false-alarms-per-hour", most];
         tune(&csv, &path("limit.gru"), &more).0["tuned"].clone()
     };
-    let (few, many) = (limit("0"), limit("300"));
-    assert_eq!(few["false_alarms"], 0);
+    let (few, many) = (limit("200"), limit("900"));
+    assert!(few["false_alarms_per_hour"].as_f64().unwrap() <= 200.0);
     assert!(many["missed"].as_u64() <= few["missed"].as_u64());
 
     // The firmware takes it, and the float model is found beside it.
