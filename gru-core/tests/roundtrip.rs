@@ -3,14 +3,15 @@
 #![cfg(feature = "std")]
 
 use gru_core::activation::{Activation, sigmoid, tanh};
-use gru_core::artifact::{GapPolicy, GruHeader, Readout};
+use gru_core::artifact::{DecisionHeader, GapPolicy, GruHeader, Readout};
+use gru_core::input::Limits;
 use gru_core::layout::{Layout, align4};
 use gru_core::random::{self, SplitMix};
 use gru_core::writer::{
-    Aligned, QuantGru, QuantLayer, QuantModel, WriteError, digest_of, host_state,
+    Aligned, QuantDecision, QuantGru, QuantLayer, QuantModel, WriteError, digest_of, host_state,
 };
 use gru_core::writer::{read, write};
-use gru_core::{Digest, Field, LoadError, Model, State, StateError};
+use gru_core::{Digest, Field, LoadError, Loader, Model, State, StateError, Threshold};
 
 fn samples(seed: u64, features: usize, n: usize) -> Vec<Vec<i16>> {
     let mut rng = SplitMix(seed);
@@ -41,6 +42,40 @@ fn every_layout_gives_the_same_bits_and_reads_back() {
             digests.push(digest_of(&loaded, &samples).unwrap());
         }
         assert!(digests.iter().all(|d| *d == digests[0]), "{digests:x?}");
+    }
+}
+
+#[test]
+fn a_loader_forgets_the_model_before() {
+    // Everything that a model can have, nothing, and one that is refused in the middle of its payload.
+    let mut rich = random::model(1, 5, &[9, 4], 3);
+    rich.self_test = samples(1, 5, 3).concat();
+    rich.limits = vec![Limits { low: -9, high: 9 }; 5];
+    rich.features[2].offset = 1 << 20;
+    rich.readout = Readout::Sliding { steps: 7 };
+    rich.decision = Some(QuantDecision {
+        header: DecisionHeader::default(),
+        thresholds: vec![Threshold::default(); 3],
+    });
+    if let Some(QuantLayer::Gru(g)) = rich.layers.first_mut() {
+        g.header.go_backwards = true;
+    }
+    let plain = random::model(2, 3, &[6], 2);
+    let [rich, plain] =
+        [rich, plain].map(|model| Aligned::new(&write(&model, Layout::Rows).unwrap()));
+    let mut broken = rich.to_vec();
+    // The last bias of the last Dense row, before thresholds and self-test: out of its range.
+    let at = broken.len() - align4(3 * 5 * 2) - 3 * 4 - 1;
+    broken[at] = 0x7f;
+    let crc = gru_core::artifact::frame_crc(&broken);
+    broken[12..16].copy_from_slice(&crc.to_le_bytes());
+    let broken = Aligned::new(&broken);
+    let mut loader = Loader::new();
+    for bytes in [&rich, &plain, &broken, &plain, &rich, &broken, &rich] {
+        let fresh = Model::load(bytes);
+        let loaded = loader.load(bytes);
+        assert_eq!(format!("{loaded:?}"), format!("{:?}", fresh.as_ref()));
+        assert_eq!(loaded.is_err(), std::ptr::eq(bytes, &broken));
     }
 }
 
