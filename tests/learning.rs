@@ -376,7 +376,7 @@ fn two_directions_stay_in_floats_and_say_so() {
         ("bidirectional = true\n[decision]", "whole windows"),
         ("go_backwards = true\nbidirectional = true", "one of them"),
         ("activation = \"softmax\"", "softmax"),
-        ("merge_mode = \"min\"", "merge_mode"),
+        ("merge_mode = \"min\"", "`min`"),
     ] {
         fs::write(&recipe, text).unwrap();
         let (code, err) = gru(&train(&csv, &model, &["--config", &recipe]));
