@@ -80,6 +80,7 @@ pub struct Dropout {
 #[derive(Debug, Clone)]
 pub struct Packs<E>(Vec<Pack<E>>);
 
+#[expect(clippy::large_enum_variant, reason = "one per layer: a handful")]
 #[derive(Debug, Clone)]
 enum Pack<E> {
     Gru(RecurrentPack<E>),
