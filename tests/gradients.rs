@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use gru_core::float::ModelF32;
 use gru_train_host::nn::data::Sequences;
 use gru_train_host::nn::data::{Inputs, Labels};
 use gru_train_host::nn::loss::Loss;
@@ -14,7 +15,8 @@ use gru_train_host::nn::rng::Rng;
 use gru_train_host::nn::session::{Session, Setup, Teacher};
 use gru_train_host::nn::simd::{Isa, Real};
 use gru_train_host::optim::{Adam, AdamConfig, Convention, clip_norm};
-use gru_train_host::spec::{Activation, DenseSpec, GruSpec, LayerSpec, ModelSpec, Readout};
+use gru_train_host::spec::{Activation, DenseSpec, GruSpec, LayerSpec, Merge, ModelSpec, Readout};
+use gru_train_host::train::evaluate;
 use serde::Deserialize;
 
 #[derive(Deserialize)]
@@ -309,8 +311,172 @@ fn gradients_and_adam_agree_in_f32() {
     }
 }
 
+/// Two directions of a layer.
+fn both(input: usize, units: [usize; 2], merge: Merge, change: impl Fn(&mut GruSpec)) -> LayerSpec {
+    let [forward, backward] = [false, true].map(|go_backwards| {
+        let mut gru = GruSpec::zeros(input, units[usize::from(go_backwards)]);
+        gru.go_backwards = go_backwards;
+        change(&mut gru);
+        gru
+    });
+    LayerSpec::Bidirectional {
+        forward,
+        backward,
+        merge,
+    }
+}
+
+/// Stacks with every option of a layer, and whether recurrent dropout goes with them: three features, four classes.
+fn stacks_of_all_options() -> Vec<(bool, Vec<LayerSpec>)> {
+    let turned = |input, units, change: &dyn Fn(&mut GruSpec)| {
+        let mut gru = GruSpec::zeros(input, units);
+        gru.go_backwards = true;
+        change(&mut gru);
+        LayerSpec::Gru(gru)
+    };
+    let plain = |_: &mut GruSpec| {};
+    let dense = |input, use_bias| {
+        LayerSpec::Dense(DenseSpec {
+            use_bias,
+            ..DenseSpec::zeros(input, 4)
+        })
+    };
+    let hard = |g: &mut GruSpec| {
+        g.activation = Activation::Relu;
+        g.recurrent_activation = Activation::HardSigmoid;
+        g.clip = Some(1.5);
+        g.use_bias = false;
+        g.learn_initial_state = true;
+    };
+    let before = |g: &mut GruSpec| {
+        g.activation = Activation::HardTanh;
+        g.recurrent_activation = Activation::HardSigmoidV2;
+        g.reset_after = false;
+        g.learn_initial_state = true;
+    };
+    let linear = |g: &mut GruSpec| {
+        g.activation = Activation::Linear;
+        g.recurrent_activation = Activation::Softsign;
+        g.reset_after = false;
+        g.use_bias = false;
+    };
+    let learnt = |g: &mut GruSpec| g.learn_initial_state = true;
+    vec![
+        (true, vec![turned(3, 5, &plain), dense(5, true)]),
+        (
+            true,
+            vec![turned(3, 5, &learnt), turned(5, 9, &plain), dense(9, true)],
+        ),
+        (
+            true,
+            vec![both(3, [5, 6], Merge::Concat, plain), dense(11, true)],
+        ),
+        (
+            true,
+            vec![
+                both(3, [5, 5], Merge::Sum, learnt),
+                turned(5, 6, &plain),
+                both(6, [4, 7], Merge::Concat, plain),
+                dense(11, true),
+            ],
+        ),
+        (
+            true,
+            vec![
+                turned(3, 9, &hard),
+                both(9, [5, 5], Merge::Mul, plain),
+                dense(5, false),
+            ],
+        ),
+        (
+            false,
+            vec![
+                both(3, [6, 6], Merge::Ave, before),
+                turned(6, 5, &linear),
+                dense(5, true),
+            ],
+        ),
+        (
+            false,
+            vec![
+                both(3, [3, 9], Merge::Concat, linear),
+                both(12, [4, 4], Merge::Mul, before),
+                dense(4, false),
+            ],
+        ),
+    ]
+}
+
+/// A layer that reads from the end of short windows gives what the device's path gives on windows of that length.
+#[test]
+fn every_layer_option_runs_as_the_float_core_does() {
+    let mut rng = Rng::new(12);
+    let (count, steps) = (6, 9);
+    let x: Vec<f32> = (0..count * steps * 3)
+        .map(|_| rng.normal() as f32)
+        .collect();
+    let lengths = [9, 4, 7, 1, 9, 2];
+    for (_, layers) in stacks_of_all_options() {
+        for readout in [Readout::Last, Readout::Every] {
+            let mut model = ModelSpec {
+                layers: layers.clone(),
+                readout,
+                ..ModelSpec::default()
+            };
+            let isa = Isa::all()[0];
+            let network = Network::new::<f64>(&model, Loss::default(), isa).expect("valid");
+            let mut params: Vec<f64> = (0..network.parameters())
+                .map(|_| 0.5 * rng.normal())
+                .collect();
+            for (at, p) in params.iter_mut().enumerate() {
+                if !network_has(&model, at) {
+                    *p = 0.0;
+                }
+            }
+            network.write(&params, &mut model);
+            let last = model.layers.len() - 2;
+            for (index, layer) in model.layers.iter_mut().enumerate() {
+                let all = index < last || readout == Readout::Every;
+                layer.grus_mut().for_each(|g| g.return_sequences = all);
+            }
+            let per_step = vec![0; count * steps];
+            let data = Sequences {
+                lengths: Some(&lengths),
+                labels: match readout {
+                    Readout::Every => Labels::PerStep(&per_step),
+                    _ => Labels::PerSequence(&per_step[..count]),
+                },
+                count,
+                ..Sequences::windows(&x, 3, steps, &[])
+            };
+            let found = evaluate(&model, &data, 1).expect("runs").logits;
+            let views = model.views().expect("views");
+            let core = ModelF32::new(&views).expect("a model of the core");
+            for (sequence, &length) in lengths.iter().enumerate() {
+                let mut state = vec![0.0; core.state_len()];
+                core.reset(&mut state).expect("resets");
+                let x = &x[sequence * steps * 3..][..length * 3];
+                let mut want = vec![0.0; core.output_len(length)];
+                let mut scratch = vec![0.0; core.window_scratch_len(length)];
+                core.run(&mut state, x, None, &mut want, &mut scratch)
+                    .expect("runs");
+                let per = found.len() / count;
+                let found = &found[sequence * per..][..want.len()];
+                for (found, want) in found.iter().zip(&want) {
+                    assert!(
+                        (found - want).abs() < 2e-5,
+                        "{:?} {readout:?}: {found} {want}",
+                        model.layers
+                    );
+                }
+            }
+        }
+    }
+}
+
 /// What no oracle covers: dropout, means over time, short rows, dense layers below and above,
-/// smoothed labels, weights, a teacher. Every parameter against a finite difference in f64.
+/// smoothed labels, weights, a teacher, layers that read from the end, learnt initial states. Every
+/// parameter against a finite difference in f64.
 #[test]
 fn every_gradient_equals_its_finite_difference() {
     let gru = |input, units, reset_after, activation| {
@@ -325,7 +491,7 @@ fn every_gradient_equals_its_finite_difference() {
             ..DenseSpec::zeros(input, units)
         })
     };
-    let stacks = [
+    let mut stacks = vec![
         (
             true,
             vec![
@@ -352,6 +518,7 @@ fn every_gradient_equals_its_finite_difference() {
             ],
         ),
     ];
+    stacks.extend(stacks_of_all_options());
     let mut rng = Rng::new(11);
     let (count, steps) = (5, 7);
     let x: Vec<f32> = (0..count * steps * 3)
@@ -440,7 +607,7 @@ fn every_gradient_equals_its_finite_difference() {
                         session.batch(0, &indices, None).loss
                     };
                     let slope = (loss(1e-5) - loss(-1e-5)) / 2e-5;
-                    // The recurrent biases of the reset-before variant are not parameters.
+                    // The recurrent biases of the reset-before variant are not parameters, nor are absent ones.
                     let fixed = gradient[at] == 0.0 && !network_has(&model, at);
                     assert!(
                         fixed || (slope - gradient[at]).abs() < 1e-7 * scale.max(1e-2),
@@ -457,22 +624,29 @@ fn every_gradient_equals_its_finite_difference() {
     }
 }
 
-/// Whether parameter `at` takes part: recurrent biases do only with the reset gate after.
+/// Whether parameter `at` takes part: biases do where there are some, recurrent ones only with the reset gate after.
 fn network_has(model: &ModelSpec, at: usize) -> bool {
     let mut start = 0;
     for layer in &model.layers {
-        let (end, biases) = match layer {
-            LayerSpec::Gru(g) => {
-                let all = 3 * g.units * (g.input + g.units + 2);
-                (start + all, if g.reset_after { 0 } else { 3 * g.units })
+        if let LayerSpec::Dense(d) = layer {
+            let weights = start + d.units * d.input;
+            start = weights + d.units;
+            if at < start {
+                return at < weights || d.use_bias;
             }
-            LayerSpec::Dense(d) => (start + d.parameters(), 0),
-            LayerSpec::Bidirectional { .. } => (start, 0),
-        };
-        if at < end {
-            return at < end - biases;
         }
-        start = end;
+        for g in layer.grus() {
+            let b_in = start + 3 * g.units * (g.input + g.units);
+            let b_rec = b_in + 3 * g.units;
+            let h0 = b_rec + 3 * g.units;
+            start = h0 + if g.learn_initial_state { g.units } else { 0 };
+            if at < start {
+                return match at {
+                    _ if at < b_in || at >= h0 => true,
+                    _ => g.use_bias && (at < b_rec || g.reset_after),
+                };
+            }
+        }
     }
     false
 }

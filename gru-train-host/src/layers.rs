@@ -23,6 +23,7 @@ pub struct Gru {
     pub(crate) stateful: bool,
     pub(crate) clip: Option<f32>,
     pub(crate) initial_state: Option<Vec<f32>>,
+    pub(crate) learn_initial_state: bool,
 }
 
 impl Gru {
@@ -40,6 +41,7 @@ impl Gru {
             stateful: false,
             clip: None,
             initial_state: None,
+            learn_initial_state: false,
         }
     }
 
@@ -55,7 +57,7 @@ impl Gru {
         self
     }
 
-    /// Whether there are biases (default yes). A layer without them runs; it cannot be trained.
+    /// Whether there are biases (default yes).
     pub fn use_bias(mut self, yes: bool) -> Self {
         self.use_bias = yes;
         self
@@ -103,6 +105,12 @@ impl Gru {
         self
     }
 
+    /// Whether that state is learnt as well (default no).
+    pub fn learn_initial_state(mut self, yes: bool) -> Self {
+        self.learn_initial_state = yes;
+        self
+    }
+
     /// Number of parameters as Keras counts them.
     pub fn parameters(&self, input: usize) -> usize {
         let biases = match (self.use_bias, self.reset_after) {
@@ -123,6 +131,8 @@ impl Gru {
         spec.return_sequences = self.return_sequences;
         spec.go_backwards = self.go_backwards;
         spec.clip = self.clip;
+        spec.use_bias = self.use_bias;
+        spec.learn_initial_state = self.learn_initial_state;
         if let Some(h0) = &self.initial_state {
             spec.h0.clone_from(h0);
         }
@@ -154,7 +164,7 @@ impl Dense {
         self
     }
 
-    /// Whether there is a bias (default yes). A layer without one runs; it cannot be trained.
+    /// Whether there is a bias (default yes).
     pub fn use_bias(mut self, yes: bool) -> Self {
         self.use_bias = yes;
         self
@@ -170,12 +180,12 @@ impl Dense {
         let mut spec = DenseSpec::zeros(input, self.units);
         init::dense(&mut spec, rng);
         spec.activation = self.activation;
+        spec.use_bias = self.use_bias;
         spec
     }
 }
 
-/// `keras.layers.Bidirectional` around a [`Gru`]. Runs over windows only; it cannot be trained
-/// here, weights come from an importer.
+/// `keras.layers.Bidirectional` around a [`Gru`]. Runs over windows only.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Bidirectional {
     pub(crate) layer: Gru,

@@ -6,7 +6,7 @@
 
 use gru_core::layout::Layout;
 use gru_core::writer::{self, QuantModel};
-use gru_core::{Digest, Model, StateError};
+use gru_core::{Digest, Model, StateError, WindowRef};
 
 use crate::dataset::{Counts, Dataset, Labels as DataLabels, UNLABELLED, Window, WindowLabel};
 use crate::nn::data::{Inputs, Labels, Sequences};
@@ -178,17 +178,12 @@ pub struct Product {
     pub artifact: Vec<u8>,
 }
 
-/// Trains, calibrates, quantizes and writes. The error is one line.
-pub fn make(order: &Order<'_>, observe: &mut dyn FnMut(Progress<'_>)) -> Result<Product, String> {
-    make_from(order, None, observe)
-}
-
-/// [`make`], where training in floats is over and this is what it came to.
-pub fn make_from(
+/// Trains; the model stays in floats. The error is one line.
+pub fn fit(
     order: &Order<'_>,
     trained: Option<&Fit>,
     observe: &mut dyn FnMut(Progress<'_>),
-) -> Result<Product, String> {
+) -> Result<Fit, String> {
     let Order { data, config, .. } = *order;
     let per_step = config.readout == Readout::Every;
     let train = Feed::new(data, order.train, &order.by, per_step);
@@ -215,7 +210,7 @@ pub fn make_from(
         start: None,
         trained,
     };
-    let fit = train::fit_with(
+    train::fit_with(
         config,
         &train.sequences(),
         validation.as_ref(),
@@ -223,7 +218,22 @@ pub fn make_from(
         &hooks,
         observe,
     )
-    .map_err(|e| e.to_string())?;
+    .map_err(|e| e.to_string())
+}
+
+/// Trains, calibrates, quantizes and writes. The error is one line.
+pub fn make(order: &Order<'_>, observe: &mut dyn FnMut(Progress<'_>)) -> Result<Product, String> {
+    make_from(order, None, observe)
+}
+
+/// [`make`], where training in floats is over and this is what it came to.
+pub fn make_from(
+    order: &Order<'_>,
+    trained: Option<&Fit>,
+    observe: &mut dyn FnMut(Progress<'_>),
+) -> Result<Product, String> {
+    let config = order.config;
+    let fit = fit(order, trained, observe)?;
     let (quantized, report, artifact) = match (&fit.qat, config.qat) {
         // The very scales that training has seen.
         (Some(qat), Some(Qat { bits, .. })) => export_at(order, &qat.master, &qat.ranges, bits)?,
@@ -251,8 +261,9 @@ pub fn export(
             values
         })
         .collect();
-    let ranges =
-        quantize::calibrate(model, windows.iter().map(Vec::as_slice)).map_err(|e| e.to_string())?;
+    let method = order.config.calibration;
+    let ranges = quantize::calibrate_by(method, model, windows.iter().map(Vec::as_slice))
+        .map_err(|e| e.to_string())?;
     export_at(order, model, &ranges, order.config.weight_bits)
 }
 
@@ -354,10 +365,22 @@ pub fn stream_warm_up(
 pub struct Decisions {
     /// Class of each window.
     pub classes: Vec<u16>,
-    /// Digest of all hidden states, 0 for a float model.
+    /// Digest of all hidden states, 0 for a float model; of a model that reads its window from the end, of the states
+    /// that each window leaves.
     pub digest: u64,
     /// Time steps in all.
     pub steps: u64,
+}
+
+/// Memory for windows of so many steps, on a host. A model that streams needs none.
+///
+/// Beyond 2^18 words (half a megabyte) it is too small, which [`Model::run_window`] then says.
+pub fn host_window(model: &Model<'_>, steps: usize) -> Box<WindowRef> {
+    match model.window_len(steps) {
+        0 => Box::new(gru_core::Window::<0>::new()),
+        1..=0x4000 => Box::new(gru_core::Window::<0x4000>::new()),
+        _ => Box::new(gru_core::Window::<0x40000>::new()),
+    }
 }
 
 /// What the integer model decides.
@@ -371,8 +394,18 @@ pub fn decide_int8(
     let mut classes = Vec::with_capacity(windows.len());
     let mut counts = Vec::new();
     let mut steps = 0;
+    let longest = windows.iter().map(|w| w.steps).max().unwrap_or(0);
+    let mut memory = host_window(model, longest);
     for window in windows {
         data.counts_into(window, &mut counts);
+        if !model.is_streaming() {
+            let rows: Vec<&[i32]> = counts.chunks_exact(model.features()).collect();
+            let output = model.run_window(&mut state, &mut memory, &rows)?;
+            classes.push(output.argmax() as u16);
+            state.digest(model, &mut digest);
+            steps += rows.len() as u64;
+            continue;
+        }
         state.reset(model)?;
         for sample in counts.chunks_exact(model.features()) {
             model.step(&mut state, sample)?;

@@ -24,6 +24,8 @@ const ROW_SUM_MAX: i64 = 65535;
 const STATE_SQUARE: f64 = 0.25;
 /// Headroom over the calibration data for ranges that nothing bounds.
 const HEADROOM: f64 = 1.5;
+/// Headroom of the candidate's recurrent part.
+const RECURRENT_HEADROOM: f64 = 2.0;
 
 /// Why a model cannot be quantized.
 #[derive(Debug, Clone, PartialEq)]
@@ -88,9 +90,24 @@ impl From<FloatError> for QuantizeError {
     }
 }
 
+/// How ranges follow from what the float model shows on calibration data, and scales of GRU weights from the weights.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "snake_case")]
+pub enum Method {
+    /// The largest magnitude is held, with headroom for what the data have not shown.
+    #[default]
+    MinMax,
+    /// All but one in ten thousand magnitudes are held, the rest saturate; no headroom.
+    Percentile,
+    /// The ranges and the scales of GRU weights with the least mean squared error of rounding and saturation; no headroom.
+    Mse,
+}
+
 /// Ranges that the float model showed on calibration data.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct Calibration {
+    /// How they were chosen.
+    pub method: Method,
     /// Largest magnitude of the standardised input.
     pub input: f32,
     /// Per layer.
@@ -108,7 +125,162 @@ pub struct LayerRange {
     pub output: f32,
 }
 
-/// Runs `sequences` of standardised samples (`T×I` values each) through the float model.
+/// Whether the integer path has everything that a model is made of: one direction per layer, functions that the core
+/// computes in integers.
+///
+/// # Errors
+/// [`QuantizeError::Unsupported`] names the layer and what is missing.
+pub fn deployable(model: &ModelSpec) -> Result<(), QuantizeError> {
+    for (layer, spec) in model.layers.iter().enumerate() {
+        if matches!(spec, LayerSpec::Bidirectional { .. }) {
+            return Err(QuantizeError::Unsupported {
+                layer,
+                what: "bidirectional layer".into(),
+            });
+        }
+        for g in spec.grus() {
+            activation(layer, g.activation, 0)?;
+            activation(layer, g.recurrent_activation, 0)?;
+        }
+        if let LayerSpec::Dense(d) = spec
+            && !(d.activation == spec::Activation::Softmax && layer + 1 == model.layers.len())
+        {
+            activation(layer, d.activation, 0)?;
+        }
+    }
+    Ok(())
+}
+
+/// Magnitudes of one kind of value: the largest, and for the methods that want it how they are distributed.
+#[derive(Debug, Clone, Default)]
+struct Magnitudes {
+    most: f32,
+    /// Per sixteenth of an octave from `2^-LOWEST`: how many, their sum, the sum of their squares. Empty for
+    /// [`Method::MinMax`].
+    bins: Vec<[f64; 3]>,
+}
+
+/// Bins of an octave.
+const PER_OCTAVE: i32 = 16;
+/// The first octave is `2^-LOWEST`, where all that is smaller counts as well.
+const LOWEST: i32 = 24;
+/// Octaves.
+const OCTAVES: i32 = 64;
+/// Share of the magnitudes that [`Method::Percentile`] holds.
+const PERCENTILE: f64 = 0.9999;
+
+impl Magnitudes {
+    fn new(method: Method) -> Self {
+        let bins = match method {
+            Method::MinMax => 0,
+            Method::Percentile | Method::Mse => (OCTAVES * PER_OCTAVE) as usize,
+        };
+        Self {
+            most: 0.0,
+            bins: vec![[0.0; 3]; bins],
+        }
+    }
+
+    fn add(&mut self, values: &[f32]) {
+        for v in values {
+            let v = v.abs();
+            self.most = self.most.max(v);
+            if !self.bins.is_empty() {
+                let v = f64::from(v);
+                let at = ((v.log2() + f64::from(LOWEST)) * f64::from(PER_OCTAVE)).floor();
+                let last = self.bins.len() - 1;
+                let bin = &mut self.bins[at.clamp(0.0, last as f64) as usize];
+                *bin = [bin[0] + 1.0, bin[1] + v, bin[2] + v * v];
+            }
+        }
+    }
+
+    /// The magnitude to be held, before a headroom of so much; full scales are `unit` times a power of two.
+    fn bound(&self, method: Method, unit: f64, headroom: f64) -> f32 {
+        let bound = match method {
+            Method::MinMax => return self.most,
+            Method::Percentile => self.percentile(),
+            Method::Mse => self.least_error(unit),
+        };
+        // A bound that is a full scale stays below it.
+        (bound / headroom * (1.0 - 1e-4)) as f32
+    }
+
+    fn percentile(&self) -> f64 {
+        let all: f64 = self.bins.iter().map(|b| b[0]).sum();
+        let mut held = 0.0;
+        for (at, bin) in self.bins.iter().enumerate() {
+            held += bin[0];
+            if held >= PERCENTILE * all {
+                let octave = (at + 1) as f64 / f64::from(PER_OCTAVE) - f64::from(LOWEST);
+                return octave.exp2().min(f64::from(self.most));
+            }
+        }
+        f64::from(self.most)
+    }
+
+    /// The full scale of 16-bit values with the least squared error.
+    fn least_error(&self, unit: f64) -> f64 {
+        let all: f64 = self.bins.iter().map(|b| b[0]).sum();
+        let error = |full: f64| {
+            let step = full * LSB;
+            let first = ((full.log2() + f64::from(LOWEST)) * f64::from(PER_OCTAVE)).ceil();
+            let beyond = self.bins.iter().skip(first.max(0.0) as usize);
+            // Σ (v − full)² of what saturates.
+            let lost: f64 = beyond
+                .map(|[n, sum, squares]| squares - 2.0 * full * sum + full * full * n)
+                .sum();
+            all * step * step / 12.0 + lost.max(0.0)
+        };
+        let most = (f64::from(self.most) / unit).max(1.0).log2().ceil() as i32;
+        let full = |e: i32| unit * f64::from(e).exp2();
+        let best = (0..=most.max(0)).min_by(|a, b| error(full(*a)).total_cmp(&error(full(*b))));
+        full(best.unwrap_or(0))
+    }
+}
+
+/// Magnitudes of one layer, as in [`LayerRange`].
+#[derive(Debug, Clone, Default)]
+struct LayerMagnitudes {
+    recurrent: Magnitudes,
+    gate: Magnitudes,
+    output: Magnitudes,
+}
+
+impl LayerMagnitudes {
+    fn new(method: Method) -> Self {
+        Self {
+            recurrent: Magnitudes::new(method),
+            gate: Magnitudes::new(method),
+            output: Magnitudes::new(method),
+        }
+    }
+
+    fn range(&self, method: Method, layer: &LayerSpec) -> LayerRange {
+        match layer {
+            LayerSpec::Gru(g) => {
+                let candidate = activation(0, g.activation, 0).map_or(1.0, |(_, full)| full);
+                // A state that functions bound has one full scale, and is refused beyond it.
+                let states = match g.activation.is_within_one() {
+                    true => Method::MinMax,
+                    false => method,
+                };
+                LayerRange {
+                    recurrent: self.recurrent.bound(method, candidate, RECURRENT_HEADROOM),
+                    gate: self.gate.bound(method, 1.0, HEADROOM),
+                    output: self.output.bound(states, 1.0, HEADROOM),
+                }
+            }
+            _ => LayerRange {
+                output: self.output.bound(method, 1.0, HEADROOM),
+                ..LayerRange::default()
+            },
+        }
+    }
+}
+
+/// Runs `sequences` of standardised samples (`T×I` values each) through the float model; ranges by
+/// [`Method::MinMax`].
 ///
 /// # Errors
 /// Bidirectional layers, and data that does not fit the model.
@@ -116,12 +288,22 @@ pub fn calibrate<'s>(
     model: &ModelSpec,
     sequences: impl IntoIterator<Item = &'s [f32]>,
 ) -> Result<Calibration, QuantizeError> {
+    calibrate_by(Method::MinMax, model, sequences)
+}
+
+/// [`calibrate`] by any method.
+///
+/// # Errors
+/// As [`calibrate`].
+pub fn calibrate_by<'s>(
+    method: Method,
+    model: &ModelSpec,
+    sequences: impl IntoIterator<Item = &'s [f32]>,
+) -> Result<Calibration, QuantizeError> {
     model.check()?;
     let width = model.input();
-    let mut ranges = Calibration {
-        input: 0.0,
-        layers: vec![LayerRange::default(); model.layers.len()],
-    };
+    let mut input = Magnitudes::new(method);
+    let mut layers = vec![LayerMagnitudes::new(method); model.layers.len()];
     let mut probes = model
         .layers
         .iter()
@@ -137,10 +319,10 @@ pub fn calibrate<'s>(
             )));
         }
         probes.iter_mut().try_for_each(Probe::reset)?;
-        grow(&mut ranges.input, sequence);
+        input.add(sequence);
         let mut rows: Vec<Vec<f32>> = sequence.chunks_exact(width).map(<[f32]>::to_vec).collect();
         steps += rows.len();
-        for (probe, range) in probes.iter_mut().zip(&mut ranges.layers) {
+        for (probe, range) in probes.iter_mut().zip(&mut layers) {
             // Its outputs stand in the order in which the layer has read.
             if matches!(probe, Probe::Gru { spec, .. } if spec.go_backwards) {
                 rows.reverse();
@@ -153,11 +335,13 @@ pub fn calibrate<'s>(
     if steps == 0 {
         return Err(QuantizeError::Calibration("no samples".into()));
     }
-    Ok(ranges)
-}
-
-fn grow(range: &mut f32, values: &[f32]) {
-    *range = values.iter().fold(*range, |m, v| m.max(v.abs()));
+    Ok(Calibration {
+        method,
+        input: input.bound(method, 1.0, 1.0),
+        layers: (layers.iter().zip(&model.layers))
+            .map(|(magnitudes, layer)| magnitudes.range(method, layer))
+            .collect(),
+    })
 }
 
 /// A layer that reports its ranges.
@@ -208,7 +392,7 @@ impl<'m> Probe<'m> {
         Ok(())
     }
 
-    fn step(&mut self, x: &[f32], range: &mut LayerRange) -> Result<Vec<f32>, QuantizeError> {
+    fn step(&mut self, x: &[f32], range: &mut LayerMagnitudes) -> Result<Vec<f32>, QuantizeError> {
         match self {
             Self::Gru {
                 spec,
@@ -222,7 +406,7 @@ impl<'m> Probe<'m> {
                     u.iter().zip(h).map(|(u, h)| u * h).sum::<f32>() + spec.b_rec[r]
                 };
                 for r in 0..units {
-                    grow(&mut range.recurrent, &[row(2 * units + r, h)]);
+                    range.recurrent.add(&[row(2 * units + r, h)]);
                 }
                 let g = gru_core::float::Activation::from(spec.recurrent_activation);
                 if matches!(
@@ -232,17 +416,18 @@ impl<'m> Probe<'m> {
                     for r in 0..2 * units {
                         let w = &spec.w[r * spec.input..(r + 1) * spec.input];
                         let wx: f32 = w.iter().zip(x).map(|(w, x)| w * x).sum();
-                        grow(&mut range.gate, &[g.apply(wx + spec.b_in[r] + row(r, h))]);
+                        let gate = g.apply(wx + spec.b_in[r] + row(r, h));
+                        range.gate.add(&[gate]);
                     }
                 }
                 run.step(h, x, scratch)?;
-                grow(&mut range.output, h);
+                range.output.add(h);
                 Ok(h.clone())
             }
             Self::Dense { spec, linear } => {
                 let mut y = vec![0.0; spec.units];
                 linear.apply(x, &mut y)?;
-                grow(&mut range.output, &y);
+                range.output.add(&y);
                 if spec.activation != spec::Activation::Softmax {
                     gru_core::float::Activation::from(spec.activation).apply_row(&mut y);
                 }
@@ -388,7 +573,8 @@ pub fn quantize(
             model.layers.len()
         )));
     }
-    let levels = Levels::of_bits(options.bits);
+    let mut levels = Levels::of_bits(options.bits);
+    levels.search |= calibration.method == Method::Mse;
     let input_exponent = exponent(calibration.input as f64, 15);
     let (features, rest) = features(model, input_exponent);
     let mut report = QuantReport::default();
@@ -525,6 +711,8 @@ pub fn deployed(
                     ((f64::from(b) - lost) * fs * LSB) as f32
                 };
                 g.b_rec.fill(0.0);
+                // What makes up for the floors stands in the biases, whether the float model has some or not.
+                g.use_bias = true;
                 for r in 0..3 * units {
                     let fs = match r < 2 * units {
                         true => scales.gate_full_scale,
@@ -538,7 +726,7 @@ pub fn deployed(
                     }
                 }
                 unit = 2f64.powi(q.header.exponent as i32) * LSB;
-                grid.nh_shift.push(q.header.nh_shift);
+                grid.nh_shift.push([q.header.nh_shift, 0]);
             }
             (LayerSpec::Dense(d), QuantLayer::Dense(q)) => {
                 let linear = matches!(q.header.activation, Activation::Linear | Activation::Relu);
@@ -553,11 +741,12 @@ pub fn deployed(
                         *to = (f64::from(*q) * scale) as f32;
                     }
                 }
+                d.use_bias = true;
                 for (to, b) in d.b.iter_mut().zip(&q.b) {
                     *to = ((f64::from(*b) - 0.5) * out) as f32;
                 }
                 unit = if linear { out } else { LSB };
-                grid.nh_shift.push(0);
+                grid.nh_shift.push([0; 2]);
             }
             _ => {}
         }
@@ -744,7 +933,7 @@ pub fn gru_scales(
             sum as f64 * 2f64.powi(state_exponent as i32) + g.b_rec[r].abs() as f64
         })
         .fold(0.0, f64::max);
-    let needed = worst.min(2.0 * range.recurrent as f64);
+    let needed = worst.min(RECURRENT_HEADROOM * range.recurrent as f64);
     let nh_shift = if g.reset_after {
         exponent(needed / candidate_fs, MAX_NH_SHIFT)
     } else {

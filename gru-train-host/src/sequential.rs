@@ -135,13 +135,6 @@ pub enum SequentialError {
     Train(TrainError),
     /// [`fit`](Sequential::fit) before [`compile`](Sequential::compile).
     NotCompiled,
-    /// The layer runs, but cannot be trained.
-    Untrainable {
-        /// Number of the layer, from 0.
-        layer: usize,
-        /// Because of this.
-        why: &'static str,
-    },
     /// The values are no whole number of sequences.
     Input {
         /// Number of values.
@@ -165,9 +158,6 @@ impl std::fmt::Display for SequentialError {
             Self::Float(e) => e.fmt(f),
             Self::Train(e) => e.fmt(f),
             Self::NotCompiled => f.write_str("compile the model before it is fitted"),
-            Self::Untrainable { layer, why } => {
-                write!(f, "layer {layer} cannot be trained: {why}")
-            }
             Self::Input { found, sequence } => write!(
                 f,
                 "{found} values are no whole number of sequences of {sequence} values"
@@ -322,9 +312,8 @@ impl Sequential {
     /// Trains on `data`, starting from the present weights; one entry of the history per epoch.
     ///
     /// # Errors
-    /// [`SequentialError::NotCompiled`]; [`SequentialError::Untrainable`] for layers without bias,
-    /// bidirectional ones and those that run backwards; [`SequentialError::Train`] for data that
-    /// does not fit and for a diverging loss.
+    /// [`SequentialError::NotCompiled`]; [`SequentialError::Train`] for data that does not fit and for a diverging
+    /// loss.
     pub fn fit(
         &mut self,
         data: &Sequences<'_>,
@@ -334,16 +323,6 @@ impl Sequential {
         let Some((adam, loss)) = self.compiled else {
             return Err(SequentialError::NotCompiled);
         };
-        for (layer, l) in self.layers.iter().enumerate() {
-            let why = match l {
-                Layer::Gru(g) if !g.use_bias => "use_bias is false",
-                Layer::Gru(g) if g.go_backwards => "go_backwards is true",
-                Layer::Dense(d) if !d.use_bias => "use_bias is false",
-                Layer::Bidirectional(_) => "it is bidirectional",
-                _ => continue,
-            };
-            return Err(SequentialError::Untrainable { layer, why });
-        }
         let per_step = matches!(data.labels, Labels::PerStep(_) | Labels::ValuesPerStep(_));
         let config = TrainConfig {
             epochs: options.epochs,
@@ -392,12 +371,11 @@ impl Sequential {
         // The loop may have set properties of its own; what was asked for stays.
         let mut layers = fitted.model.layers;
         for (new, old) in layers.iter_mut().zip(&start.layers) {
-            match (new, old) {
-                (LayerSpec::Gru(new), LayerSpec::Gru(old)) => {
-                    new.return_sequences = old.return_sequences;
-                }
-                (LayerSpec::Dense(new), LayerSpec::Dense(old)) => new.activation = old.activation,
-                _ => {}
+            for (new, old) in new.grus_mut().zip(old.grus()) {
+                new.return_sequences = old.return_sequences;
+            }
+            if let (LayerSpec::Dense(new), LayerSpec::Dense(old)) = (new, old) {
+                new.activation = old.activation;
             }
         }
         self.set_weights(layers)?;
@@ -669,13 +647,6 @@ Model: \"sequential\"
         let mut model = Sequential::new(3, 2).add(Gru::new(2)).add(Dense::new(2));
         let refused = model.fit(&data, None, &options);
         assert!(matches!(refused, Err(SequentialError::NotCompiled)));
-        let mut model = Sequential::new(3, 2)
-            .add(Gru::new(2).use_bias(false))
-            .add(Dense::new(2))
-            .compile(Adam::default(), Loss::default());
-        let refused = model.fit(&data, None, &options).map_err(|e| e.to_string());
-        let expected = "layer 0 cannot be trained: use_bias is false";
-        assert_eq!(refused, Err(expected.into()));
         let refused = model.predict(&x[..5]).map_err(|e| e.to_string());
         let expected = "5 values are no whole number of sequences of 6 values";
         assert_eq!(refused, Err(expected.into()));

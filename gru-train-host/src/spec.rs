@@ -53,6 +53,19 @@ pub enum Activation {
 }
 
 impl Activation {
+    /// Whether values are within ±1 whatever the argument.
+    pub fn is_within_one(self) -> bool {
+        matches!(
+            self,
+            Self::Tanh
+                | Self::Sigmoid
+                | Self::HardSigmoid
+                | Self::HardSigmoidV2
+                | Self::HardTanh
+                | Self::Softsign
+        )
+    }
+
     /// Keras' name of the function, as used in configurations and tables.
     pub fn name(self) -> &'static str {
         match self {
@@ -126,6 +139,16 @@ pub struct GruSpec {
     pub b_rec: Vec<f32>,
     /// Initial state, `H`; usually zeros.
     pub h0: Vec<f32>,
+    /// Whether there are biases to learn; without, they are zeros.
+    #[serde(default = "yes")]
+    pub use_bias: bool,
+    /// Whether the initial state is learnt.
+    #[serde(default)]
+    pub learn_initial_state: bool,
+}
+
+fn yes() -> bool {
+    true
 }
 
 /// One fully connected layer, applied to each step by itself.
@@ -141,6 +164,9 @@ pub struct DenseSpec {
     pub w: Vec<f32>,
     /// Bias, `units`.
     pub b: Vec<f32>,
+    /// Whether there is a bias to learn; without, it is zeros.
+    #[serde(default = "yes")]
+    pub use_bias: bool,
 }
 
 /// How the two directions of a [`LayerSpec::Bidirectional`] become one output.
@@ -271,12 +297,18 @@ impl GruSpec {
             b_in: vec![0.0; 3 * units],
             b_rec: vec![0.0; 3 * units],
             h0: vec![0.0; units],
+            use_bias: true,
+            learn_initial_state: false,
         }
     }
 
     /// Number of weights and biases as Keras counts them.
     pub fn parameters(&self) -> usize {
-        let biases = if self.reset_after { 2 } else { 1 };
+        let biases = match (self.use_bias, self.reset_after) {
+            (false, _) => 0,
+            (true, false) => 1,
+            (true, true) => 2,
+        };
         3 * self.units * (self.input + self.units + biases)
     }
 
@@ -311,6 +343,9 @@ impl GruSpec {
         ] {
             finite(name, values)?;
         }
+        if !self.use_bias && self.b_in.iter().chain(&self.b_rec).any(|b| *b != 0.0) {
+            return Err("biases that are not zero without use_bias".into());
+        }
         if self.clip.is_some_and(|c| c.is_nan() || c <= 0.0) {
             return Err(format!("clip {:?}, expected a positive number", self.clip));
         }
@@ -327,12 +362,13 @@ impl DenseSpec {
             activation: Activation::Linear,
             w: vec![0.0; units * input],
             b: vec![0.0; units],
+            use_bias: true,
         }
     }
 
     /// Number of weights and biases.
     pub fn parameters(&self) -> usize {
-        self.units * (self.input + 1)
+        self.units * (self.input + usize::from(self.use_bias))
     }
 
     /// Multiply-accumulates of one application.
@@ -349,12 +385,39 @@ impl DenseSpec {
         }
         length("w", self.w.len(), self.units * self.input)?;
         length("b", self.b.len(), self.units)?;
+        if !self.use_bias && self.b.iter().any(|b| *b != 0.0) {
+            return Err("a bias that is not zero without use_bias".into());
+        }
         finite("w", &self.w)?;
         finite("b", &self.b)
     }
 }
 
 impl LayerSpec {
+    /// The GRUs in it, in the order of their parameters: none, one, or two directions.
+    pub fn grus(&self) -> impl Iterator<Item = &GruSpec> {
+        let (first, second) = match self {
+            Self::Gru(g) => (Some(g), None),
+            Self::Dense(_) => (None, None),
+            Self::Bidirectional {
+                forward, backward, ..
+            } => (Some(forward), Some(backward)),
+        };
+        first.into_iter().chain(second)
+    }
+
+    /// The same, to be changed.
+    pub fn grus_mut(&mut self) -> impl Iterator<Item = &mut GruSpec> {
+        let (first, second) = match self {
+            Self::Gru(g) => (Some(g), None),
+            Self::Dense(_) => (None, None),
+            Self::Bidirectional {
+                forward, backward, ..
+            } => (Some(forward), Some(backward)),
+        };
+        first.into_iter().chain(second)
+    }
+
     /// Number of inputs per step.
     pub fn input(&self) -> usize {
         match self {

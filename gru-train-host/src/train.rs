@@ -31,8 +31,10 @@ use crate::nn::session::{Piece, Session, Setup, Teacher};
 use crate::nn::simd::Isa;
 use crate::optim::schedule::Schedule;
 use crate::optim::{Adam, AdamConfig, clip_norm, norm};
-use crate::quantize::{self, Calibration, QuantizeError};
-use crate::spec::{DecisionSpec, DenseSpec, GruSpec, LayerSpec, ModelSpec, Readout, Standardize};
+use crate::quantize::{self, Calibration, Method, QuantizeError};
+use crate::spec::{
+    Activation, DecisionSpec, DenseSpec, GruSpec, LayerSpec, Merge, ModelSpec, Readout, Standardize,
+};
 
 mod augment;
 mod checkpoint;
@@ -49,6 +51,24 @@ pub use windows::Windows;
 pub struct TrainConfig {
     /// Units of each GRU layer, from the input on.
     pub units: Vec<usize>,
+    /// Function of the candidates of all GRU layers. These options are Keras', with Keras' defaults.
+    pub activation: Activation,
+    /// Function of their gates.
+    pub recurrent_activation: Activation,
+    /// Whether the reset gate acts after the recurrent product.
+    pub reset_after: bool,
+    /// Whether the GRU layers have biases.
+    pub use_bias: bool,
+    /// Every GRU layer reads its input from the last step to the first; needs whole windows.
+    pub go_backwards: bool,
+    /// Every GRU layer reads its input in both directions; needs whole windows.
+    pub bidirectional: bool,
+    /// How the outputs of two directions become one.
+    pub merge_mode: Merge,
+    /// Arguments of all functions of the GRU layers are clamped to ± this (ONNX' `clip`).
+    pub clip: Option<f32>,
+    /// Whether the state that a sequence begins with is learnt, instead of zeros.
+    pub learn_initial_state: bool,
     /// Passes over the training set.
     pub epochs: usize,
     /// Sequences in a batch.
@@ -85,6 +105,8 @@ pub struct TrainConfig {
     /// Bits of a weight of the GRU layers in the artifact: 8, or 4 for half the flash. Fewer than 4 take as
     /// much as 4.
     pub weight_bits: u8,
+    /// How the integers' ranges are chosen from training sequences.
+    pub calibration: Method,
     /// Quantization-aware training, after the epochs in floats.
     pub qat: Option<Qat>,
     /// How the outputs of a stream become decisions; goes into the artifact.
@@ -107,6 +129,15 @@ impl Default for TrainConfig {
     fn default() -> Self {
         Self {
             units: vec![32],
+            activation: Activation::Tanh,
+            recurrent_activation: Activation::Sigmoid,
+            reset_after: true,
+            use_bias: true,
+            go_backwards: false,
+            bidirectional: false,
+            merge_mode: Merge::Concat,
+            clip: None,
+            learn_initial_state: false,
             epochs: 30,
             batch: 64,
             lr: 1e-3,
@@ -124,6 +155,7 @@ impl Default for TrainConfig {
             augment: Augment::default(),
             patience: None,
             weight_bits: 8,
+            calibration: Method::MinMax,
             qat: None,
             decision: None,
             stateful: None,
@@ -371,6 +403,34 @@ impl TrainConfig {
                 self.units
             ));
         }
+        for (name, f) in [
+            ("activation", self.activation),
+            ("recurrent_activation", self.recurrent_activation),
+        ] {
+            if f == Activation::Softmax {
+                return bad(format!("{name} softmax, expected a scalar function"));
+            }
+        }
+        if self.clip.is_some_and(|c| !(c.is_finite() && c > 0.0)) {
+            return bad(format!("clip {:?}, expected a positive number", self.clip));
+        }
+        if self.go_backwards && self.bidirectional {
+            return bad("go_backwards and bidirectional, expected one of them".into());
+        }
+        if self.go_backwards || self.bidirectional {
+            let name = match self.bidirectional {
+                true => "bidirectional",
+                false => "go_backwards",
+            };
+            if self.stateful.is_some() || self.decision.is_some() {
+                return bad(format!(
+                    "{name} needs whole windows, so there is no [stateful] and no [decision]"
+                ));
+            }
+        }
+        if self.learn_initial_state && self.stateful.is_some() {
+            return bad("learn_initial_state cannot go with [stateful]".into());
+        }
         if self.batch == 0 {
             return bad("batch 0, expected at least 1".into());
         }
@@ -522,11 +582,30 @@ pub fn fresh_model(config: &TrainConfig, features: usize, outputs: usize) -> Mod
     let mut layers = Vec::new();
     let mut input = features;
     for (index, units) in config.units.iter().enumerate() {
-        let mut gru = GruSpec::zeros(input, *units);
-        init::gru(&mut gru, &mut rng);
-        gru.return_sequences = index + 1 < config.units.len() || config.readout != Readout::Last;
-        layers.push(LayerSpec::Gru(gru));
-        input = *units;
+        let all = index + 1 < config.units.len() || config.readout != Readout::Last;
+        let mut direction = |go_backwards: bool| {
+            let mut gru = GruSpec::zeros(input, *units);
+            init::gru(&mut gru, &mut rng);
+            gru.return_sequences = all;
+            gru.activation = config.activation;
+            gru.recurrent_activation = config.recurrent_activation;
+            gru.reset_after = config.reset_after;
+            gru.use_bias = config.use_bias;
+            gru.go_backwards = go_backwards;
+            gru.clip = config.clip;
+            gru.learn_initial_state = config.learn_initial_state;
+            gru
+        };
+        let layer = match config.bidirectional {
+            true => LayerSpec::Bidirectional {
+                forward: direction(false),
+                backward: direction(true),
+                merge: config.merge_mode,
+            },
+            false => LayerSpec::Gru(direction(config.go_backwards)),
+        };
+        input = layer.output();
+        layers.push(layer);
     }
     let mut dense = DenseSpec::zeros(input, outputs);
     init::dense(&mut dense, &mut rng);
@@ -703,17 +782,16 @@ pub fn fit_with(
     let units: Vec<usize> = model
         .layers
         .iter()
-        .filter_map(|l| {
-            if let LayerSpec::Gru(g) = l {
-                Some(g.units)
-            } else {
-                None
-            }
-        })
+        .flat_map(|l| l.grus().map(|g| g.units))
         .collect();
     let isa = Isa::choose(&units);
     let mut network =
         Network::new::<f32>(&model, config.loss(), isa).map_err(|e| invalid(e.to_string()))?;
+    if config.stateful.is_some() && !network.streams() {
+        return Err(invalid(
+            "[stateful] with a layer that reads its window from the end".into(),
+        ));
+    }
     let dropout = Dropout {
         output: config.dropout,
         recurrent: config.recurrent_dropout,
@@ -795,7 +873,7 @@ pub fn fit_with(
         network.write(&float, &mut model);
         state.float = Some(float);
         let unusable = |e: QuantizeError| invalid(format!("qat: {e}"));
-        let ranges = ranges(&model, data).map_err(unusable)?;
+        let ranges = ranges(config.calibration, &model, data).map_err(unusable)?;
         let aware = Aware {
             model: model.clone(),
             ranges: ranges.clone(),
@@ -838,7 +916,11 @@ pub fn fit_with(
 const RANGE_SEQUENCES: usize = 256;
 
 /// The ranges of a float model on training sequences.
-fn ranges(model: &ModelSpec, data: &Sequences<'_>) -> Result<Calibration, QuantizeError> {
+fn ranges(
+    method: Method,
+    model: &ModelSpec,
+    data: &Sequences<'_>,
+) -> Result<Calibration, QuantizeError> {
     let every = data.count.div_ceil(RANGE_SEQUENCES).max(1);
     let mut all = Vec::new();
     for index in (0..data.count).step_by(every) {
@@ -846,7 +928,7 @@ fn ranges(model: &ModelSpec, data: &Sequences<'_>) -> Result<Calibration, Quanti
         data.read(index, data.length(index), &mut values);
         all.push(values);
     }
-    quantize::calibrate(model, all.iter().map(Vec::as_slice))
+    quantize::calibrate_by(method, model, all.iter().map(Vec::as_slice))
 }
 
 /// How weights are rounded for quantization-aware training.
@@ -1123,6 +1205,7 @@ impl Epochs<'_> {
             }
             self.adam
                 .update(&adam, lr, &mut state.params, gradient, &self.decays);
+            self.network.bound(&mut state.params);
             if let (Some(decay), Some(ema)) = (config.ema, &mut state.ema) {
                 // The first batches would otherwise keep the random start for long.
                 let step = self.adam.step as f64;

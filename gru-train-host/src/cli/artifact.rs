@@ -15,17 +15,18 @@ use serde_json::json;
 
 use super::console::{Console, Failure, grouped, write_file};
 use crate::decision::describe;
-use crate::spec::ModelSpec;
+use crate::quantize;
+use crate::spec::{LayerSpec, ModelSpec};
 
 #[derive(Debug, Args)]
 pub(crate) struct InspectArgs {
-    /// The artifact.
+    /// The artifact, or a float model (`.json`).
     model: PathBuf,
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct SummaryArgs {
-    /// The artifact.
+    /// The artifact, or a float model (`.json`).
     model: PathBuf,
 }
 
@@ -59,16 +60,59 @@ pub(crate) struct Loaded {
     pub(crate) companion: Option<Companion>,
 }
 
+/// What a model expects of its data.
+#[derive(Debug, Clone)]
+pub(crate) struct Expected {
+    /// Of each feature.
+    pub(crate) counts_per_unit: Vec<f32>,
+    pub(crate) classes: Vec<String>,
+    /// Names of the features; empty if nobody knows them.
+    pub(crate) names: Vec<String>,
+}
+
 /// Where the companion of an artifact lies.
 pub(crate) fn companion_path(artifact: &Path) -> PathBuf {
     artifact.with_extension("float.json")
 }
 
-/// Writes an artifact and its companion.
-pub(crate) fn save(path: &Path, bytes: &[u8], companion: &Companion) -> Result<(), Failure> {
+/// Writes an artifact and its companion; the companion alone of a model that stays in floats.
+pub(crate) fn save(
+    path: &Path,
+    bytes: Option<&[u8]>,
+    companion: &Companion,
+) -> Result<(), Failure> {
     let text = serde_json::to_string(companion).map_err(|e| Failure::file(path, e))?;
-    write_file(path, bytes)?;
+    if let Some(bytes) = bytes {
+        write_file(path, bytes)?;
+    }
     write_file(&companion_path(path), text.as_bytes())
+}
+
+impl Companion {
+    /// Whether a path names a float model, not an artifact.
+    pub(crate) fn is_at(path: &Path) -> bool {
+        path.extension().is_some_and(|e| e == "json")
+    }
+
+    /// Reads and checks a float model.
+    pub(crate) fn open(path: &Path) -> Result<Self, Failure> {
+        let text = std::fs::read(path).map_err(|e| Failure::file(path, e))?;
+        let read: Self = serde_json::from_slice(&text)
+            .map_err(|e| Failure::file(path, format!("not a float model: {e}")))?;
+        read.model.check().map_err(|e| Failure::file(path, e))?;
+        Ok(read)
+    }
+
+    pub(crate) fn expected(&self) -> Expected {
+        Expected {
+            counts_per_unit: match self.model.counts_per_unit.is_empty() {
+                true => vec![1.0; self.model.input()],
+                false => self.model.counts_per_unit.clone(),
+            },
+            classes: self.model.classes.clone(),
+            names: self.features.clone(),
+        }
+    }
 }
 
 impl Loaded {
@@ -90,10 +134,8 @@ impl Loaded {
         };
         let mut companion = None;
         let beside = companion_path(path);
-        if let Ok(text) = std::fs::read(&beside) {
-            let read: Companion = serde_json::from_slice(&text)
-                .map_err(|e| Failure::file(&beside, format!("not a float model: {e}")))?;
-            read.model.check().map_err(|e| Failure::file(&beside, e))?;
+        if beside.exists() {
+            let read = Companion::open(&beside)?;
             // One of another artifact is as good as none.
             if read.artifact_crc32 == format!("{tag:08x}")
                 && read.model.input() == parts.features.len()
@@ -119,10 +161,6 @@ impl Loaded {
         &self.parts
     }
 
-    pub(crate) fn features(&self) -> usize {
-        self.parts.features.len()
-    }
-
     pub(crate) fn counts_per_unit(&self) -> Vec<f32> {
         (self.parts.features.iter())
             .map(|f| f.counts_per_unit)
@@ -133,9 +171,12 @@ impl Loaded {
         self.parts.classes.clone()
     }
 
-    /// Names of the features; empty if nobody knows them.
-    pub(crate) fn feature_names(&self) -> Vec<String> {
-        (self.companion.as_ref()).map_or_else(Vec::new, |c| c.features.clone())
+    pub(crate) fn expected(&self) -> Expected {
+        Expected {
+            counts_per_unit: self.counts_per_unit(),
+            classes: self.classes(),
+            names: (self.companion.as_ref()).map_or_else(Vec::new, |c| c.features.clone()),
+        }
     }
 }
 
@@ -160,7 +201,56 @@ fn kind(layer: &Layer<'_>) -> (&'static str, usize, usize) {
     }
 }
 
+/// What is known of a float model that has no artifact: `gru inspect` and `gru summary` of it.
+fn float_summary(path: &Path, console: &mut Console<'_>) -> Result<(), Failure> {
+    let companion = Companion::open(path)?;
+    let model = &companion.model;
+    console.say(format!("Model: \"{}\", in floats", model.name));
+    let mut layers = Vec::new();
+    for (n, layer) in model.layers.iter().enumerate() {
+        let name = match layer {
+            LayerSpec::Gru(g) if g.go_backwards => "GRU (from the last step to the first)",
+            LayerSpec::Gru(_) => "GRU",
+            LayerSpec::Dense(_) => "Dense",
+            LayerSpec::Bidirectional { .. } => "Bidirectional GRU",
+        };
+        let (input, output, parameters) = (layer.input(), layer.output(), layer.parameters());
+        console.say(format!(
+            "layer {n}: {name}, {input} inputs, {output} outputs, {} parameters, {} multiply-accumulates per step",
+            grouped(parameters as u64),
+            grouped(layer.macs() as u64),
+        ));
+        layers.push(
+            json!({"type": name, "input": input, "output": output, "parameters": parameters}),
+        );
+    }
+    let parameters = model.parameters();
+    let why = quantize::deployable(model).err().map(|e| e.to_string());
+    console.say(format!(
+        "{} parameters, {} bytes as f32; classes {}",
+        grouped(parameters as u64),
+        grouped(4 * parameters as u64),
+        model.classes.join(", ")
+    ));
+    if let Some(why) = &why {
+        console.say(format!("no artifact: {why}"));
+    }
+    console.answer(&json!({
+        "name": model.name,
+        "layers": layers,
+        "parameters": parameters,
+        "float_bytes": 4 * parameters,
+        "classes": model.classes,
+        "window_steps": companion.window_steps,
+        "no_artifact": why,
+    }));
+    Ok(())
+}
+
 pub(crate) fn inspect(args: &InspectArgs, console: &mut Console<'_>) -> Result<(), Failure> {
+    if Companion::is_at(&args.model) {
+        return float_summary(&args.model, console);
+    }
     let loaded = Loaded::open(&args.model)?;
     let model = loaded.model()?;
     let parts = &loaded.parts;
@@ -203,8 +293,12 @@ pub(crate) fn inspect(args: &InspectArgs, console: &mut Console<'_>) -> Result<(
     for (n, layer) in model.layers().iter().enumerate() {
         let (name, input, parameters) = kind(layer);
         console.say(format!(
-            "layer {n:<7} {name}({}) on {input}, {} parameters",
+            "layer {n:<7} {name}({}) on {input}{}, {} parameters",
             layer.units(),
+            match layer {
+                Layer::Gru(g) if g.header().go_backwards => ", from the last step to the first",
+                _ => "",
+            },
             grouped(parameters as u64)
         ));
         layers.push(
@@ -224,6 +318,12 @@ pub(crate) fn inspect(args: &InspectArgs, console: &mut Console<'_>) -> Result<(
         }
     };
     console.say(format!("self-test     {tested}"));
+    if !model.is_streaming() {
+        console.say(format!(
+            "reads         whole windows, {} bytes of RAM for each of their steps",
+            2 * model.window_len(1)
+        ));
+    }
     console.say(format!(
         "needs         {} bytes of flash, {} bytes of RAM, {} multiply-accumulates per step",
         grouped(model.bytes().len() as u64),
@@ -255,6 +355,9 @@ pub(crate) fn inspect(args: &InspectArgs, console: &mut Console<'_>) -> Result<(
 }
 
 pub(crate) fn summary(args: &SummaryArgs, console: &mut Console<'_>) -> Result<(), Failure> {
+    if Companion::is_at(&args.model) {
+        return float_summary(&args.model, console);
+    }
     let loaded = Loaded::open(&args.model)?;
     let model = loaded.model()?;
     let mut rows = Vec::new();

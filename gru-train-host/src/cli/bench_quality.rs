@@ -72,6 +72,8 @@ fn tasks() -> Vec<Task> {
         ("uea_JapaneseVowels", false, recipe!("speech-small")),
         ("uea_BasicMotions", false, recipe!("gesture")),
         ("uea_Epilepsy", false, recipe!("gesture")),
+        ("uea_GunPoint", false, recipe!("gesture")),
+        ("uea_PickupGestureWiimoteZ", false, recipe!("gesture")),
         ("hapt_stream", false, recipe!("motion-4k")),
     ]
     .into_iter()

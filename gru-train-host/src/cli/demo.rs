@@ -123,7 +123,7 @@ pub(crate) fn demo(args: &DemoArgs, console: &mut Console<'_>) -> Result<(), Fai
         .collect();
     save(
         &path,
-        &product.artifact,
+        Some(&product.artifact),
         &Companion {
             artifact_crc32: format!("{:08x}", model.tag()),
             data: data.name.clone(),

@@ -5,15 +5,15 @@ use std::path::PathBuf;
 use clap::Args;
 use serde_json::json;
 
-use super::artifact::Loaded;
+use super::artifact::{Companion, Loaded};
 use super::console::{Console, Failure, grouped, percent};
 use super::source::Source;
-use crate::dataset::{Dataset, Part, WindowLabel};
+use crate::dataset::{Dataset, Part, Window, WindowLabel};
 use crate::pipeline::{self, Cut, accuracy, agreement, confusion};
 
 #[derive(Debug, Args)]
 pub(crate) struct EvalArgs {
-    /// The artifact.
+    /// The artifact, or a float model (`.json`).
     model: PathBuf,
     #[command(flatten)]
     source: Source,
@@ -38,7 +38,11 @@ pub(crate) fn who(data: &Dataset, sequence: usize) -> &str {
 }
 
 /// Which sequences to judge, and what to call them.
-pub(crate) fn judged(data: &Dataset, loaded: &Loaded, all: bool) -> (Vec<usize>, &'static str) {
+pub(crate) fn judged(
+    data: &Dataset,
+    companion: Option<&Companion>,
+    all: bool,
+) -> (Vec<usize>, &'static str) {
     let every: Vec<usize> = (0..data.sequences.len()).collect();
     if all {
         return (every, "(all)");
@@ -46,7 +50,7 @@ pub(crate) fn judged(data: &Dataset, loaded: &Loaded, all: bool) -> (Vec<usize>,
     if data.has_official_split() {
         return (data.part(Part::Test), "of the official test part");
     }
-    if let Some(companion) = &loaded.companion {
+    if let Some(companion) = companion {
         let held = |s: &usize| companion.held_out.contains(&who(data, *s).to_owned());
         let kept: Vec<usize> = every.iter().copied().filter(held).collect();
         if !kept.is_empty() && kept.len() < every.len() && companion.data == data.name {
@@ -86,23 +90,65 @@ pub(crate) fn table(rows: &[Vec<u32>], classes: &[String]) -> Vec<String> {
     lines
 }
 
+impl EvalArgs {
+    /// The windows to judge, and what to call them.
+    fn windows(
+        &self,
+        data: &Dataset,
+        companion: Option<&Companion>,
+    ) -> Result<(Vec<Window>, &'static str), Failure> {
+        let mut cut = Cut::for_data(data);
+        if let Some(companion) = companion {
+            (cut.steps, cut.hop) = (companion.window_steps, companion.hop_steps);
+        }
+        cut.steps = self.window.unwrap_or(cut.steps);
+        cut.hop = self.hop.unwrap_or(cut.hop);
+        cut.label = WindowLabel::Last;
+        let (sequences, which) = judged(data, companion, self.all);
+        let windows = cut.windows(data, &sequences);
+        if windows.is_empty() {
+            let what = format!("no labelled window of {} steps", cut.steps);
+            return Err(Failure::file(&self.source.data, what));
+        }
+        Ok((windows, which))
+    }
+}
+
+/// A float model without an artifact.
+fn eval_float(args: &EvalArgs, console: &mut Console<'_>) -> Result<(), Failure> {
+    let companion = Companion::open(&args.model)?;
+    let data = args.source.for_model(&companion.expected(), true)?;
+    let (windows, which) = args.windows(&data, Some(&companion))?;
+    let decided =
+        pipeline::decide_float(&companion.model, &data, &windows, 0).map_err(Failure::input)?;
+    let float = accuracy(&decided, &windows);
+    let rows = confusion(&decided, &windows, companion.model.output());
+    console.say(format!(
+        "{} windows {which}: float accuracy {}",
+        grouped(windows.len() as u64),
+        percent(float)
+    ));
+    for line in table(&rows, &companion.model.classes) {
+        console.say(line);
+    }
+    console.answer(&json!({
+        "windows": windows.len(),
+        "which": format!("windows {which}"),
+        "float_accuracy": float,
+        "classes": companion.model.classes,
+        "confusion": rows,
+    }));
+    Ok(())
+}
+
 pub(crate) fn eval(args: &EvalArgs, console: &mut Console<'_>) -> Result<(), Failure> {
+    if Companion::is_at(&args.model) {
+        return eval_float(args, console);
+    }
     let loaded = Loaded::open(&args.model)?;
     let model = loaded.model()?;
-    let data = args.source.for_model(&loaded, true)?;
-    let mut cut = Cut::for_data(&data);
-    if let Some(companion) = &loaded.companion {
-        (cut.steps, cut.hop) = (companion.window_steps, companion.hop_steps);
-    }
-    cut.steps = args.window.unwrap_or(cut.steps);
-    cut.hop = args.hop.unwrap_or(cut.hop);
-    cut.label = WindowLabel::Last;
-    let (sequences, which) = judged(&data, &loaded, args.all);
-    let windows = cut.windows(&data, &sequences);
-    if windows.is_empty() {
-        let what = format!("no labelled window of {} steps", cut.steps);
-        return Err(Failure::file(&args.source.data, what));
-    }
+    let data = args.source.for_model(&loaded.expected(), true)?;
+    let (windows, which) = args.windows(&data, loaded.companion.as_ref())?;
     let classes = loaded.classes();
     let int8 = pipeline::decide_int8(&model, &data, &windows).map_err(Failure::input)?;
     let int8_accuracy = accuracy(&int8.classes, &windows);

@@ -275,9 +275,9 @@ pub(crate) fn events(args: &EventsArgs, console: &mut Console<'_>) -> Result<(),
         let what = "no decision layer: `gru tune` makes one; --argmax judges without one";
         return Err(Failure::file(&args.model, what));
     }
-    let data = args.source.for_model(&loaded, true)?;
+    let data = args.source.for_model(&loaded.expected(), true)?;
     let rate = rate_of(&args.source, &loaded, &data, &model)?;
-    let (sequences, which) = judged(&data, &loaded, args.all);
+    let (sequences, which) = judged(&data, loaded.companion.as_ref(), args.all);
     let recorded = recorded(&args.source, &model, &data, &sequences)?;
     let rules: Rules = spec.rules(background, rate);
     let rule = loaded.parts().decision.as_ref().filter(|_| !args.argmax);

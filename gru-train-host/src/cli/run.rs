@@ -12,6 +12,7 @@ use super::boards::BoardArgs;
 use super::console::{Console, Failure};
 use super::source::Source;
 use crate::dataset::{Dataset, UNLABELLED, Window};
+use crate::pipeline;
 
 #[derive(Debug, Args)]
 pub(crate) struct RunArgs {
@@ -114,7 +115,7 @@ impl Log<'_> {
 pub(crate) fn run(args: &RunArgs, console: &mut Console<'_>) -> Result<(), Failure> {
     let loaded = Loaded::open(&args.model)?;
     let model = loaded.model()?;
-    let data = args.source.for_model(&loaded, false)?;
+    let data = args.source.for_model(&loaded.expected(), false)?;
     let trained = loaded.companion.as_ref().map_or(0, |c| c.window_steps);
     let ruled = model.decision().is_some();
     let window = args.window.unwrap_or(if ruled { 0 } else { trained });
@@ -147,6 +148,11 @@ pub(crate) fn run(args: &RunArgs, console: &mut Console<'_>) -> Result<(), Failu
     };
     // A board is told before what to do; on this machine decisions come with the samples.
     let pieces = pieces(&data, window);
+    if args.board && !model.is_streaming() {
+        return Err(Failure::input(
+            "--board: the firmware streams samples, and this model reads whole windows from their end",
+        ));
+    }
     let board = match args.board {
         true => Some(args.boards.run(model.bytes(), &data, &pieces, true)?),
         false => None,
@@ -158,7 +164,27 @@ pub(crate) fn run(args: &RunArgs, console: &mut Console<'_>) -> Result<(), Failu
     let mut counts = Vec::new();
     let mut steps = 0u64;
     let several = data.sequences.len() > 1;
-    for (number, piece) in pieces.iter().enumerate() {
+    if !model.is_streaming() {
+        let failed = |e| Failure::file(&args.model, e);
+        let longest = pieces.iter().map(|p| p.steps).max().unwrap_or(0);
+        let mut memory = pipeline::host_window(&model, longest);
+        log.every = 1;
+        for piece in &pieces {
+            data.counts_into(piece, &mut counts);
+            let rows: Vec<&[i32]> = counts.chunks_exact(data.input().max(1)).collect();
+            let output = (model.run_window(&mut state, &mut memory, &rows)).map_err(failed)?;
+            let logits: Vec<i16> = output.values().collect();
+            state.digest(&model, &mut digest);
+            steps += rows.len() as u64;
+            let last = piece.start + rows.len().saturating_sub(1);
+            log.step(piece.sequence, last, &logits, console);
+        }
+    }
+    let streamed = match model.is_streaming() {
+        true => &pieces[..],
+        false => &[],
+    };
+    for (number, piece) in streamed.iter().enumerate() {
         let failed = |e| Failure::file(&args.model, e);
         state.reset(&model).map_err(failed)?;
         decider.reset(&model).map_err(failed)?;

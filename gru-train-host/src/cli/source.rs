@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::artifact::Loaded;
+use super::artifact::Expected;
 use super::console::Failure;
 use crate::dataset::{self, Dataset, csv};
 
@@ -87,25 +87,25 @@ impl Source {
     }
 
     /// Reads data for a model that exists: with its features, scales and classes.
-    pub(crate) fn for_model(&self, model: &Loaded, labels: bool) -> Result<Dataset, Failure> {
+    pub(crate) fn for_model(&self, model: &Expected, labels: bool) -> Result<Dataset, Failure> {
         let mut options = self.options();
         options.need_labels = labels;
-        options.counts_per_unit = model.counts_per_unit();
+        options.counts_per_unit.clone_from(&model.counts_per_unit);
         if labels {
-            options.classes = model.classes();
+            options.classes.clone_from(&model.classes);
         }
         if options.features.is_empty() {
-            options.features = model.feature_names();
+            options.features.clone_from(&model.names);
         }
         let data = dataset::open(&self.data, &options)?;
-        let (have, need) = (data.input(), model.features());
+        let (have, need) = (data.input(), model.counts_per_unit.len());
         if have != need {
             let names = data.features.join(", ");
             let what = format!("{have} features ({names}), the model takes {need}");
             return Err(Failure::file(&self.data, what));
         }
         for (k, (have, need)) in (data.counts_per_unit.iter())
-            .zip(model.counts_per_unit())
+            .zip(&model.counts_per_unit)
             .enumerate()
         {
             if (have - need).abs() > 1e-3 * need.abs() {
@@ -116,11 +116,11 @@ impl Source {
                 return Err(Failure::file(&self.data, what));
             }
         }
-        if labels && data.classes != model.classes() {
+        if labels && data.classes != model.classes {
             let what = format!(
                 "classes {}, the model has {}",
                 data.classes.join(", "),
-                model.classes().join(", ")
+                model.classes.join(", ")
             );
             return Err(Failure::file(&self.data, what));
         }

@@ -14,11 +14,12 @@ use super::console::{Console, Failure, grouped, percent};
 use super::events::about;
 use super::source::Source;
 use super::tune::{refused, report};
-use crate::dataset::{Dataset, WindowLabel, split};
+use crate::dataset::{Dataset, Window, WindowLabel, split};
 use crate::decision::DecisionSpec;
 use crate::events::{self, Recorded, Rules};
 use crate::pipeline::{self, Cut, Order, accuracy, agreement};
-use crate::spec::Readout;
+use crate::quantize;
+use crate::spec::{ModelSpec, Readout};
 use crate::train::{self, Progress, TrainConfig};
 use crate::tune::{self, TuneError, TuneSpec, Tuned};
 
@@ -44,6 +45,12 @@ pub(crate) struct TrainArgs {
     /// Learning rate.
     #[arg(long)]
     lr: Option<f64>,
+    /// Every GRU layer reads its input in both directions; such a model stays in floats.
+    #[arg(long)]
+    bidirectional: bool,
+    /// Every GRU layer reads its input from the last step to the first.
+    #[arg(long, conflicts_with = "bidirectional")]
+    go_backwards: bool,
     /// Which outputs decide: the last step's, or the mean over the window.
     #[arg(long)]
     readout: Option<ReadoutArg>,
@@ -67,6 +74,15 @@ pub(crate) struct TrainArgs {
     /// accuracy better than rounding alone.
     #[arg(long, value_name = "BITS", value_parser = clap::value_parser!(u8).range(2..=8))]
     weight_bits: Option<u8>,
+    /// How the integers' ranges are chosen from the training windows.
+    #[arg(long, value_name = "METHOD")]
+    calibration: Option<quantize::Method>,
+    /// Where to keep the state of the training after each epoch.
+    #[arg(long, value_name = "FILE")]
+    checkpoint: Option<PathBuf>,
+    /// Go on from the checkpoint, where there is one; the result is that of a training in one go.
+    #[arg(long)]
+    resume: bool,
     /// Everything random follows from it.
     #[arg(long)]
     seed: Option<u64>,
@@ -146,6 +162,8 @@ impl TrainArgs {
         if !self.units.is_empty() {
             config.units.clone_from(&self.units);
         }
+        config.bidirectional |= self.bidirectional;
+        config.go_backwards |= self.go_backwards;
         config.epochs = self.epochs.unwrap_or(config.epochs);
         config.batch = self.batch.unwrap_or(config.batch);
         config.lr = self.lr.unwrap_or(config.lr);
@@ -155,6 +173,11 @@ impl TrainArgs {
                 qat.bits = bits;
             }
         }
+        config.calibration = self.calibration.unwrap_or(config.calibration);
+        if self.checkpoint.is_some() {
+            config.checkpoint.clone_from(&self.checkpoint);
+        }
+        config.resume |= self.resume;
         config.seed = self.seed.unwrap_or(config.seed);
         config.threads = self.threads.unwrap_or(config.threads);
         config.readout = match self.readout {
@@ -213,6 +236,50 @@ fn tune_on(
         Err(TuneError::Invalid(what)) => Err(Failure::input(format!("decision.tune: {what}"))),
         Err(e) => Ok(Err(e)),
     }
+}
+
+/// Trains a model that the integer path cannot hold, and keeps it in floats.
+fn float_only(
+    args: &TrainArgs,
+    order: &Order<'_>,
+    test: &[Window],
+    why: &str,
+    companion: impl FnOnce(ModelSpec) -> Companion,
+    console: &mut Console<'_>,
+) -> Result<(), Failure> {
+    let started = std::time::Instant::now();
+    let fit = pipeline::fit(order, None, &mut observer()).map_err(Failure::input)?;
+    let seconds = started.elapsed().as_secs_f64();
+    let (judged, on) = match test.is_empty() {
+        true => (order.train, "training windows (nothing was held out)"),
+        false => (test, "held-out windows"),
+    };
+    let float = pipeline::decide_float(&fit.model, order.data, judged, order.config.threads)
+        .map_err(Failure::input)?;
+    let (float, epochs) = (accuracy(&float, judged), fit.history.len());
+    let loss = fit.history.last().map(|e| e.loss);
+    save(&args.output, None, &companion(fit.model))?;
+    let path = companion_path(&args.output);
+    console.say(format!(
+        "accuracy on {} {on}: float {}",
+        grouped(judged.len() as u64),
+        percent(float)
+    ));
+    console.say(format!(
+        "{}: trained in {seconds:.1} s; no artifact: {why}",
+        path.display()
+    ));
+    console.answer(&json!({
+        "float_model": path.display().to_string(),
+        "float_accuracy": float,
+        "windows": judged.len(),
+        "held_out": !test.is_empty(),
+        "epochs": epochs,
+        "loss": loss,
+        "seconds": seconds,
+        "no_artifact": why,
+    }));
+    Ok(())
 }
 
 pub(crate) fn train(args: &TrainArgs, console: &mut Console<'_>) -> Result<(), Failure> {
@@ -305,6 +372,24 @@ pub(crate) fn train(args: &TrainArgs, console: &mut Console<'_>) -> Result<(), F
         self_test_steps: args.self_test,
     };
     let started = std::time::Instant::now();
+    let fresh = train::fresh_model(&config, data.input(), data.classes.len());
+    if let Err(why) = quantize::deployable(&fresh) {
+        config.check().map_err(Failure::input)?;
+        if config.qat.is_some() {
+            return Err(Failure::input(format!("qat: {why}")));
+        }
+        let companion = |model| Companion {
+            artifact_crc32: String::new(),
+            data: data.name.clone(),
+            features: data.features.clone(),
+            window_steps: cut.steps,
+            hop_steps: cut.hop,
+            held_out: names(&data, &parts.test),
+            validation: names(&data, &parts.validation),
+            model,
+        };
+        return float_only(args, &order, &test, &why.to_string(), companion, console);
+    }
     let mut product = pipeline::make(&order, &mut observer()).map_err(Failure::input)?;
     let rate = f64::from(data.sample_rate_hz);
     let mut kept_to = Ok(None);
@@ -354,7 +439,7 @@ pub(crate) fn train(args: &TrainArgs, console: &mut Console<'_>) -> Result<(), F
     let agree = agreement(&float, &int8.classes);
     save(
         &args.output,
-        &product.artifact,
+        Some(&product.artifact),
         &Companion {
             artifact_crc32: format!("{:08x}", model.tag()),
             data: data.name.clone(),

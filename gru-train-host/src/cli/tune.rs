@@ -170,7 +170,7 @@ pub(crate) fn refused(error: TuneError, rate: f64, so: &str) -> Failure {
 
 fn store(path: &Path, bytes: &[u8], companion: Option<Companion>) -> Result<(), Failure> {
     match companion {
-        Some(companion) => save(path, bytes, &companion),
+        Some(companion) => save(path, Some(bytes), &companion),
         None => write_file(path, bytes),
     }
 }
@@ -185,7 +185,7 @@ pub(crate) fn tune(args: &TuneArgs, console: &mut Console<'_>) -> Result<(), Fai
     };
     wanted.check().map_err(Failure::input)?;
     let background = args.counting.background(&loaded)?;
-    let data = args.source.for_model(&loaded, true)?;
+    let data = args.source.for_model(&loaded.expected(), true)?;
     let rate = rate_of(&args.source, &loaded, &data, &model)?;
     let (sequences, which) = tuned_on(&data, &loaded);
     let recorded = recorded(&args.source, &model, &data, &sequences)?;

@@ -62,6 +62,7 @@ pub fn gru(
     spec.reset_after = config.reset_after;
     spec.return_sequences = config.return_sequences;
     spec.go_backwards = config.go_backwards;
+    spec.use_bias = config.use_bias;
     spec.w = reorder_zrh(&transpose(kernel, 3 * units));
     spec.u = reorder_zrh(&transpose(recurrent_kernel, 3 * units));
     match (config.use_bias, bias) {
@@ -102,6 +103,7 @@ pub fn dense(
         name: activation.into(),
     })?;
     spec.w = transpose(kernel, units);
+    spec.use_bias = bias.is_some();
     if let Some(bias) = bias {
         length("bias", bias.len(), units)?;
         spec.b = bias.to_vec();

@@ -19,6 +19,8 @@ pub struct DenseShape {
     pub units: usize,
     /// Lanes of a vector.
     pub lanes: usize,
+    /// Whether the bias is learnt; else it stays as it is.
+    pub use_bias: bool,
     /// `f`; softmax belongs to the loss and counts as linear here.
     pub activation: Activation,
 }
@@ -145,7 +147,10 @@ impl<E: Real> DenseGrad<E> {
                 *to = from[o];
             }
         }
-        b.copy_from_slice(&self.b[..s.units]);
+        match s.use_bias {
+            true => b.copy_from_slice(&self.b[..s.units]),
+            false => b.fill(E::ZERO),
+        }
     }
 }
 

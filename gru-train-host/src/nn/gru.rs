@@ -16,6 +16,9 @@
 //!
 //! A masked step is a step with `z = 1`: it keeps the state, and every gradient passes through it.
 //!
+//! A layer that goes backwards reads its steps from the last one to the first, and gives its outputs in the order in
+//! which it has read, as in Keras.
+//!
 //! **Layout.** Units are the lanes of vectors; `H` is padded to whole vectors of `N` lanes with
 //! zero weights, so that padded units stay exactly zero forwards and backwards. The gates of block
 //! `j` (units `jN..jN+N`) lie together: `[block][step][row][n r z m][N]`. Forwards that array holds
@@ -42,6 +45,12 @@ pub struct GruShape {
     pub recurrent_activation: Activation,
     /// Whether the reset gate acts after the product.
     pub reset_after: bool,
+    /// Whether the biases are learnt; else they stay as they are.
+    pub use_bias: bool,
+    /// Whether the state to begin with is learnt: `H` parameters more.
+    pub learn_h0: bool,
+    /// Whether the steps are read from the last one to the first.
+    pub backwards: bool,
     /// Pre-activations are clamped to `[−clip, clip]`.
     pub clip: Option<f32>,
     /// Rounds sums, gates and state on the way forward as the integer core does; the number is its
@@ -68,9 +77,15 @@ impl GruShape {
             && self.clip.is_none()
     }
 
-    /// Number of parameters: w `3H×I`, u `3H×H`, b_in `3H`, b_rec `3H`.
+    /// Number of parameters: w `3H×I`, u `3H×H`, b_in `3H`, b_rec `3H`, and where it is learnt h0 `H`.
     pub fn parameters(&self) -> usize {
-        3 * self.units * (self.input + self.units + 2)
+        let h0 = if self.learn_h0 { self.units } else { 0 };
+        self.weights() + 6 * self.units + h0
+    }
+
+    /// Number of parameters that are weights; they come first.
+    pub fn weights(&self) -> usize {
+        3 * self.units * (self.input + self.units)
     }
 }
 
@@ -97,12 +112,15 @@ const Z: usize = 1;
 const N: usize = 2;
 
 impl<E: Real> GruPack<E> {
-    /// Packs `params` (w, u, b_in, b_rec); `input_stride` is the padded width of the layer below.
+    /// Packs `params` (w, u, b_in, b_rec, and h0 where it is learnt); `input_stride` is the padded width of the layer
+    /// below.
     pub fn fill(&mut self, s: &GruShape, params: &[E], h0: &[E], input_stride: usize) {
         let (i, h, n, hp, blocks) = (s.input, s.units, s.lanes, s.padded(), s.blocks());
         let (w, rest) = params.split_at(3 * h * i);
         let (u, rest) = rest.split_at(3 * h * h);
-        let (b_in, b_rec) = rest.split_at(3 * h);
+        let (b_in, rest) = rest.split_at(3 * h);
+        let (b_rec, learnt) = rest.split_at(3 * h);
+        let h0 = if s.learn_h0 { learnt } else { h0 };
         let size = |v: &mut Vec<E>, len: usize| {
             if v.len() != len {
                 v.clear();
@@ -165,6 +183,8 @@ pub struct GruGrad<E> {
     u: Vec<E>,
     /// `[block][n r z m][N]`
     b: Vec<E>,
+    /// Of the state to begin with, padded.
+    h0: Vec<E>,
 }
 
 impl<E: Real> GruGrad<E> {
@@ -175,12 +195,13 @@ impl<E: Real> GruGrad<E> {
             w: vec![E::ZERO; wide * 3 * s.input],
             u: vec![E::ZERO; wide * 3 * s.units],
             b: vec![E::ZERO; wide * 4],
+            h0: vec![E::ZERO; if s.learn_h0 { wide } else { 0 }],
         }
     }
 
     /// Sets everything to zero.
     pub fn clear(&mut self) {
-        for part in [&mut self.w, &mut self.u, &mut self.b] {
+        for part in [&mut self.w, &mut self.u, &mut self.b, &mut self.h0] {
             part.fill(E::ZERO);
         }
     }
@@ -191,6 +212,7 @@ impl<E: Real> GruGrad<E> {
             (&mut self.w, &other.w),
             (&mut self.u, &other.u),
             (&mut self.b, &other.b),
+            (&mut self.h0, &other.h0),
         ] {
             for (to, from) in to.iter_mut().zip(from) {
                 *to += *from;
@@ -198,12 +220,13 @@ impl<E: Real> GruGrad<E> {
         }
     }
 
-    /// Writes w, u, b_in, b_rec in the order of the parameters.
+    /// Writes w, u, b_in, b_rec, h0 in the order of the parameters.
     pub fn unpack(&self, s: &GruShape, out: &mut [E]) {
         let (i, h, n) = (s.input, s.units, s.lanes);
         let (w, rest) = out.split_at_mut(3 * h * i);
         let (u, rest) = rest.split_at_mut(3 * h * h);
-        let (b_in, b_rec) = rest.split_at_mut(3 * h);
+        let (b_in, rest) = rest.split_at_mut(3 * h);
+        let (b_rec, h0) = rest.split_at_mut(3 * h);
         for unit in 0..h {
             let (block, lane) = (unit / n, unit % n);
             for (slot, gate) in [N, R, Z].into_iter().enumerate() {
@@ -232,6 +255,13 @@ impl<E: Real> GruGrad<E> {
                 }
             }
         }
+        if !s.use_bias {
+            b_in.fill(E::ZERO);
+            b_rec.fill(E::ZERO);
+        }
+        for (to, from) in h0.iter_mut().zip(&self.h0) {
+            *to = *from;
+        }
     }
 }
 
@@ -254,6 +284,8 @@ pub struct GruWork<E> {
     pub drop: Vec<E>,
     /// `h ⊙ d`, `[step][row][Hp]`.
     dropped: Vec<E>,
+    /// The inputs from the last step to the first, for a layer that goes backwards.
+    turned: Vec<E>,
 }
 
 impl<E: Real> GruWork<E> {
@@ -293,7 +325,7 @@ pub struct Span<'a> {
     pub rows: usize,
     /// Valid steps of each row.
     pub lengths: Option<&'a [usize]>,
-    /// Whether time was reversed, so that the padding of a short row comes first.
+    /// Whether the steps are in reverse order, so that the padding of a short row comes first.
     pub reversed: bool,
 }
 
@@ -316,12 +348,42 @@ impl Span<'_> {
         self.lengths.map_or(self.steps, |l| l[row].min(self.steps))
     }
 
+    /// The first valid step of a row.
+    #[inline(always)]
+    pub fn first(&self, row: usize) -> usize {
+        if self.reversed {
+            self.steps - self.length(row)
+        } else {
+            0
+        }
+    }
+
     /// Whether a step belongs to the mean over a row's valid steps without the first `skip`;
     /// a row that is too short for that counts with its last step.
     #[inline(always)]
     pub fn counts(&self, step: usize, row: usize, skip: usize) -> bool {
-        let length = self.length(row);
-        step < length && step >= skip.min(length.saturating_sub(1))
+        let (first, length) = (self.first(row), self.length(row));
+        step < first + length && step >= first + skip.min(length.saturating_sub(1))
+    }
+}
+
+/// Writes the steps `[step][row][width]` of `from` into `to`, the last one first.
+fn turn<E: Real>(from: Rows<'_, E>, width: usize, rows: usize, to: &mut Vec<E>) {
+    let steps = from.data.len() / (from.stride * rows).max(1);
+    to.resize(steps * rows * width, E::ZERO);
+    for (step, to) in to.chunks_exact_mut((rows * width).max(1)).enumerate() {
+        for (row, to) in to.chunks_exact_mut(width).enumerate() {
+            to.copy_from_slice(from.row((steps - 1 - step) * rows + row, width));
+        }
+    }
+}
+
+/// Turns the order of steps of so many values.
+fn turn_in_place<E: Real>(values: &mut [E], step: usize) {
+    let half = values.len() / step.max(1) / 2 * step;
+    let (low, high) = values.split_at_mut(half);
+    for (a, b) in low.chunks_exact_mut(step).zip(high.rchunks_exact_mut(step)) {
+        a.swap_with_slice(b);
     }
 }
 
@@ -363,6 +425,8 @@ pub fn forward<L: Lanes>(
     carry: Option<&[L::E]>,
 ) {
     let (rows, hp) = (span.rows, s.padded());
+    let mut turned = std::mem::take(&mut work.turned);
+    let x = turned_input(s, x, span, &mut turned);
     match carry {
         Some(state) => work.h[..rows * hp].copy_from_slice(state),
         None => {
@@ -384,6 +448,29 @@ pub fn forward<L: Lanes>(
             forward_step::<L, false, false>(l, s, pack, x, work, span, step, skip_h);
             forward_general(l, s, pack, work, span, step);
         }
+    }
+    work.turned = turned;
+}
+
+/// The inputs in the order in which the layer reads them.
+fn turned_input<'a, E: Real>(
+    s: &GruShape,
+    x: Rows<'a, E>,
+    span: Span<'_>,
+    turned: &'a mut Vec<E>,
+) -> Rows<'a, E> {
+    if !s.backwards {
+        return x;
+    }
+    let steps = Rows {
+        data: &x.data[..span.steps * span.rows * x.stride],
+        ..x
+    };
+    turn(steps, s.input, span.rows, turned);
+    Rows {
+        data: turned,
+        stride: s.input,
+        offset: 0,
     }
 }
 
@@ -679,7 +766,7 @@ pub fn backward<L: Lanes>(
         } else {
             backward_general(l, s, pack, work, grad, span, step);
         }
-        if step > 0 {
+        if step > 0 || s.learn_h0 {
             let gates = &work.gates;
             let parts = (0..s.blocks()).map(|block| {
                 let data = &gates[block * block_len + step * rows * 4 * L::N..];
@@ -705,7 +792,22 @@ pub fn backward<L: Lanes>(
             }
         }
     }
+    if s.learn_h0 {
+        for dh in work.dh.chunks_exact(hp) {
+            for (to, from) in grad.h0.iter_mut().zip(dh) {
+                *to += *from;
+            }
+        }
+    }
     let all = span.steps * rows;
+    let x = match s.backwards {
+        true => Rows {
+            data: &work.turned[..],
+            stride: s.input,
+            offset: 0,
+        },
+        false => x,
+    };
     for block in 0..s.blocks() {
         let data = &work.gates[block * block_len..(block + 1) * block_len];
         let (wide_x, wide_h) = (s.input * 3 * L::N, s.units * 3 * L::N);
@@ -753,6 +855,9 @@ pub fn backward<L: Lanes>(
             )
         });
         rows_times_panels(l, dx, stride, all, Start::Zero, parts);
+        if s.backwards {
+            turn_in_place(&mut dx[..all * stride], rows * stride);
+        }
     }
 }
 

@@ -8,6 +8,7 @@ pub mod gru;
 pub mod init;
 pub mod loss;
 pub mod network;
+pub mod recurrent;
 pub mod rng;
 pub mod session;
 pub mod simd;

@@ -2,16 +2,18 @@
 
 use super::dense::{self, DenseGrad, DensePack, DenseShape, DenseWork};
 use super::gemm::Rows;
-use super::gru::{self, GruGrad, GruPack, GruShape, GruWork, OutputGrad, Span};
+use super::gru::{GruShape, OutputGrad, Span};
 use super::loss::{self, Loss, Target};
+use super::recurrent::{self, RecurrentGrad, RecurrentPack, RecurrentShape, RecurrentWork};
 use super::rng::Rng;
 use super::simd::{Isa, Lanes, Real};
-use crate::spec::{Activation, LayerSpec, ModelSpec, Readout};
+use crate::spec::{Activation, GruSpec, LayerSpec, ModelSpec, Readout};
 
 /// One layer of a network.
 #[derive(Debug, Clone)]
 enum Layer {
-    Gru(GruShape, Vec<f32>),
+    /// With the initial states of its directions.
+    Gru(RecurrentShape, [Vec<f32>; 2]),
     Dense(DenseShape),
 }
 
@@ -34,6 +36,8 @@ pub struct Network {
     /// Where each layer's parameters start; one more at the end.
     offsets: Vec<usize>,
     readout: Readout,
+    /// Whether the steps that come out of a layer stand in reverse order.
+    reversed: Vec<bool>,
     /// Number of the last layer that hands something on, and what; layers below hand on everything.
     hand: (usize, Hand),
     loss: Loss,
@@ -48,8 +52,8 @@ pub struct Network {
 pub struct Grid {
     /// An input of 1 is `2^(15 − exponent)` units.
     pub input_exponent: u8,
-    /// Per layer; 0 for dense ones.
-    pub nh_shift: Vec<u8>,
+    /// Per layer and direction; 0 for dense ones.
+    pub nh_shift: Vec<[u8; 2]>,
 }
 
 /// What a teacher thinks of a chunk, and how much that counts.
@@ -76,9 +80,10 @@ pub struct Dropout {
 #[derive(Debug, Clone)]
 pub struct Packs<E>(Vec<Pack<E>>);
 
+#[expect(clippy::large_enum_variant, reason = "one per layer: a handful")]
 #[derive(Debug, Clone)]
 enum Pack<E> {
-    Gru(GruPack<E>),
+    Gru(RecurrentPack<E>),
     Dense(DensePack<E>),
 }
 
@@ -88,7 +93,7 @@ pub struct Grads<E>(Vec<Grad<E>>);
 
 #[derive(Debug, Clone)]
 enum Grad<E> {
-    Gru(GruGrad<E>),
+    Gru(RecurrentGrad<E>),
     Dense(DenseGrad<E>),
 }
 
@@ -109,7 +114,7 @@ pub struct Work<E> {
 #[derive(Debug, Clone)]
 enum LayerWork<E> {
     Gru {
-        work: GruWork<E>,
+        work: RecurrentWork<E>,
         /// Gradient of what is handed on.
         dy: Vec<E>,
         /// The mean of the states, where that is handed on.
@@ -161,27 +166,39 @@ impl Network {
         let mut layers = Vec::new();
         let mut offsets = vec![0];
         let mut last_gru = None;
+        let mut reversed = Vec::new();
+        let mut turned = false;
         for (index, layer) in model.layers.iter().enumerate() {
             let parameters = match layer {
                 LayerSpec::Gru(g) => {
-                    if g.go_backwards {
+                    last_gru = Some(index);
+                    turned ^= g.go_backwards;
+                    let shape = RecurrentShape {
+                        first: shape_of(g, lanes),
+                        second: None,
+                    };
+                    let parameters = shape.parameters();
+                    layers.push(Layer::Gru(shape, [g.h0.clone(), Vec::new()]));
+                    parameters
+                }
+                LayerSpec::Bidirectional {
+                    forward,
+                    backward,
+                    merge,
+                } => {
+                    if forward.go_backwards || !backward.go_backwards {
                         return Err(NetworkError(format!(
-                            "layer {index}: training of go_backwards is not supported"
+                            "layer {index}: directions that are not forward and backward"
                         )));
                     }
                     last_gru = Some(index);
-                    let shape = GruShape {
-                        input: g.input,
-                        units: g.units,
-                        lanes,
-                        activation: g.activation,
-                        recurrent_activation: g.recurrent_activation,
-                        reset_after: g.reset_after,
-                        clip: g.clip,
-                        grid: None,
+                    let shape = RecurrentShape {
+                        first: shape_of(forward, lanes),
+                        second: Some((shape_of(backward, lanes), *merge)),
                     };
                     let parameters = shape.parameters();
-                    layers.push(Layer::Gru(shape, g.h0.clone()));
+                    let h0 = [forward.h0.clone(), backward.h0.clone()];
+                    layers.push(Layer::Gru(shape, h0));
                     parameters
                 }
                 LayerSpec::Dense(d) => {
@@ -189,18 +206,15 @@ impl Network {
                         input: d.input,
                         units: d.units,
                         lanes,
+                        use_bias: d.use_bias,
                         activation: d.activation,
                     };
                     let parameters = shape.parameters();
                     layers.push(Layer::Dense(shape));
                     parameters
                 }
-                LayerSpec::Bidirectional { .. } => {
-                    return Err(NetworkError(format!(
-                        "layer {index}: training of bidirectional layers is not supported"
-                    )));
-                }
             };
+            reversed.push(turned);
             offsets.push(offsets[index] + parameters);
         }
         let last_gru =
@@ -225,6 +239,7 @@ impl Network {
             layers,
             offsets,
             readout: model.readout,
+            reversed,
             hand: (last_gru, hand),
             loss,
             isa,
@@ -260,8 +275,13 @@ impl Network {
     pub fn set_grid(&mut self, grid: Option<&Grid>) {
         for (index, layer) in self.layers.iter_mut().enumerate() {
             if let Layer::Gru(s, _) = layer {
-                let shift = |g: &Grid| g.nh_shift.get(index).copied().unwrap_or(0);
-                s.grid = grid.map(shift).filter(|_| s.fused());
+                for (direction, s) in s.each_mut().enumerate() {
+                    let shift = |g: &Grid| {
+                        let shifts = g.nh_shift.get(index);
+                        shifts.map_or(0, |s| s[direction])
+                    };
+                    s.grid = grid.map(shift).filter(|_| s.fused());
+                }
             }
         }
         self.input_grid = grid.map(|g| 2f64.powi(i32::from(g.input_exponent) - 15) as f32);
@@ -281,7 +301,7 @@ impl Network {
                 )));
             }
         }
-        let before = |layer: &Layer| matches!(layer, Layer::Gru(s, _) if !s.reset_after);
+        let before = |layer: &Layer| matches!(layer, Layer::Gru(s, _) if !s.first.reset_after);
         if dropout.recurrent > 0.0 && self.layers.iter().any(before) {
             return Err(NetworkError(
                 "recurrent dropout needs the reset gate after the product".into(),
@@ -303,20 +323,34 @@ impl Network {
             let (Layer::Gru(s, _), LayerWork::Gru { work, mask, .. }) = (layer, work) else {
                 continue;
             };
+            let Dropout { output, recurrent } = self.dropout;
+            let other = s.second.as_ref().map_or(0, |(s, _)| s.padded());
+            // The second direction draws from streams of its own.
             let uses = [
-                (self.dropout.output, mask),
-                (self.dropout.recurrent, &mut work.drop),
+                (2 * index, output, s.padded(), mask),
+                (
+                    2 * index + 1,
+                    recurrent,
+                    s.first.padded(),
+                    &mut work.first.drop,
+                ),
+                (
+                    2 * (index + self.layers.len()) + 1,
+                    recurrent,
+                    other,
+                    &mut work.second.drop,
+                ),
             ];
-            for (which, (share, factors)) in uses.into_iter().enumerate() {
+            for (which, share, width, factors) in uses {
                 factors.clear();
                 let Some(rng) = rng else { continue };
-                if share == 0.0 || (which == 0 && index == last) {
+                if share == 0.0 || width == 0 || (which == 2 * index && index == last) {
                     continue;
                 }
                 let keep = E::from_f64(1.0 / (1.0 - f64::from(share)));
                 for row in 0..rows {
-                    let mut rng = rng(2 * index + which, row);
-                    factors.extend((0..s.padded()).map(|_| {
+                    let mut rng = rng(which, row);
+                    factors.extend((0..width).map(|_| {
                         if rng.uniform() < f64::from(share) {
                             E::ZERO
                         } else {
@@ -331,7 +365,7 @@ impl Network {
     /// Input size.
     pub fn input(&self) -> usize {
         match &self.layers[0] {
-            Layer::Gru(s, _) => s.input,
+            Layer::Gru(s, _) => s.input(),
             Layer::Dense(s) => s.input,
         }
     }
@@ -339,7 +373,7 @@ impl Network {
     /// Output size.
     pub fn output(&self) -> usize {
         match &self.layers[self.layers.len() - 1] {
-            Layer::Gru(s, _) => s.units,
+            Layer::Gru(s, _) => s.units(),
             Layer::Dense(s) => s.units,
         }
     }
@@ -348,27 +382,54 @@ impl Network {
     pub fn decays(&self) -> Vec<bool> {
         let mut decays = vec![true; self.parameters()];
         for (layer, start) in self.layers.iter().zip(&self.offsets) {
-            let (weights, all) = match layer {
-                Layer::Gru(s, _) => (3 * s.units * (s.input + s.units), s.parameters()),
-                Layer::Dense(s) => (s.units * s.input, s.parameters()),
+            let mut start = *start;
+            let mut part = |weights: usize, all: usize| {
+                decays[start + weights..start + all].fill(false);
+                start += all;
             };
-            decays[start + weights..start + all].fill(false);
+            match layer {
+                Layer::Gru(s, _) => s.each().for_each(|s| part(s.weights(), s.parameters())),
+                Layer::Dense(s) => part(s.units * s.input, s.parameters()),
+            }
         }
         decays
     }
 
-    /// The parameters of a model of this shape, layer by layer: w, u, b_in, b_rec, or w, b.
+    /// Keeps learnt initial states of cells whose states are within ±1 there, where 16 bits hold them.
+    pub fn bound<E: Real>(&self, params: &mut [E]) {
+        for (layer, start) in self.layers.iter().zip(&self.offsets) {
+            let Layer::Gru(s, _) = layer else { continue };
+            let mut start = *start;
+            for s in s.each() {
+                let end = start + s.parameters();
+                if s.learn_h0 && s.activation.is_within_one() {
+                    for h in &mut params[end - s.units..end] {
+                        *h = h.max(-E::ONE).min(E::ONE);
+                    }
+                }
+                start = end;
+            }
+        }
+    }
+
+    /// The parameters of a model of this shape, layer by layer: w, u, b_in, b_rec (and h0 where it is learnt) of each
+    /// direction, or w, b.
     pub fn flatten<E: Real>(&self, model: &ModelSpec) -> Vec<E> {
         let mut all = Vec::with_capacity(self.parameters());
         let mut add = |values: &[f32]| all.extend(values.iter().map(|v| E::from_f32(*v)));
         for layer in &model.layers {
-            match layer {
-                LayerSpec::Gru(g) => [&g.w, &g.u, &g.b_in, &g.b_rec].map(|v| add(v)),
-                LayerSpec::Dense(d) => [&d.w, &d.b, &vec![], &vec![]].map(|v| add(v)),
-                LayerSpec::Bidirectional { forward: g, .. } => {
-                    [&g.w, &g.u, &g.b_in, &g.b_rec].map(|v| add(v))
+            if let LayerSpec::Dense(d) = layer {
+                add(&d.w);
+                add(&d.b);
+            }
+            for g in layer.grus() {
+                for v in [&g.w, &g.u, &g.b_in, &g.b_rec] {
+                    add(v);
                 }
-            };
+                if g.learn_initial_state {
+                    add(&g.h0);
+                }
+            }
         }
         all
     }
@@ -382,15 +443,16 @@ impl Network {
             }
         };
         for layer in &mut model.layers {
-            match layer {
-                LayerSpec::Gru(g) | LayerSpec::Bidirectional { forward: g, .. } => {
-                    for v in [&mut g.w, &mut g.u, &mut g.b_in, &mut g.b_rec] {
-                        take(v);
-                    }
+            if let LayerSpec::Dense(d) = layer {
+                take(&mut d.w);
+                take(&mut d.b);
+            }
+            for g in layer.grus_mut() {
+                for v in [&mut g.w, &mut g.u, &mut g.b_in, &mut g.b_rec] {
+                    take(v);
                 }
-                LayerSpec::Dense(d) => {
-                    take(&mut d.w);
-                    take(&mut d.b);
+                if g.learn_initial_state {
+                    take(&mut g.h0);
                 }
             }
         }
@@ -410,7 +472,7 @@ impl Network {
             self.layers
                 .iter()
                 .map(|layer| match layer {
-                    Layer::Gru(..) => Pack::Gru(GruPack::default()),
+                    Layer::Gru(..) => Pack::Gru(RecurrentPack::default()),
                     Layer::Dense(_) => Pack::Dense(DensePack::default()),
                 })
                 .collect(),
@@ -428,8 +490,10 @@ impl Network {
             };
             match (layer, pack) {
                 (Layer::Gru(s, h0), Pack::Gru(pack)) => {
-                    let h0: Vec<E> = h0.iter().map(|h| E::from_f32(*h)).collect();
-                    pack.fill(s, params, &h0, stride);
+                    let h0 = h0
+                        .each_ref()
+                        .map(|h0| -> Vec<E> { h0.iter().map(|h| E::from_f32(*h)).collect() });
+                    pack.fill(s, params, h0.each_ref().map(Vec::as_slice), stride);
                 }
                 (Layer::Dense(s), Pack::Dense(pack)) => pack.fill(s, params, stride),
                 _ => {}
@@ -443,7 +507,7 @@ impl Network {
             self.layers
                 .iter()
                 .map(|layer| match layer {
-                    Layer::Gru(s, _) => Grad::Gru(GruGrad::new(s)),
+                    Layer::Gru(s, _) => Grad::Gru(RecurrentGrad::new(s)),
                     Layer::Dense(s) => Grad::Dense(DenseGrad::new(s)),
                 })
                 .collect(),
@@ -457,7 +521,7 @@ impl Network {
             .iter()
             .map(|layer| match layer {
                 Layer::Gru(..) => LayerWork::Gru {
-                    work: GruWork::default(),
+                    work: RecurrentWork::default(),
                     dy: Vec::new(),
                     mean: Vec::new(),
                     mask: Vec::new(),
@@ -474,7 +538,14 @@ impl Network {
         }
     }
 
-    /// Numbers in the state of a sequence: the padded units of all GRU layers.
+    /// Whether samples can be pushed one at a time: no layer reads its window from the end.
+    pub fn streams(&self) -> bool {
+        let one = |layer: &Layer| matches!(layer, Layer::Gru(s, _) if !s.streams());
+        !self.layers.iter().any(one)
+    }
+
+    /// Numbers in the state of a sequence: the padded units of all GRU layers. Only a network that
+    /// [streams](Self::streams) has one.
     pub fn state_width(&self) -> usize {
         let gru = |layer: &Layer| match layer {
             Layer::Gru(s, _) => s.padded(),
@@ -503,7 +574,7 @@ impl Network {
         for layer in &self.layers {
             if let Layer::Gru(s, h0) = layer {
                 let end = all.len() + s.padded();
-                all.extend(h0.iter().map(|h| E::from_f32(*h)));
+                all.extend(h0[0].iter().map(|h| E::from_f32(*h)));
                 all.resize(end, E::ZERO);
             }
         }
@@ -515,8 +586,8 @@ impl Network {
         for row in 0..span.rows {
             for (layer, work) in self.layers.iter().zip(&work.layers) {
                 if let (Layer::Gru(s, _), LayerWork::Gru { work, .. }) = (layer, work) {
-                    let at = (span.steps * span.rows + row) * s.padded();
-                    out.extend_from_slice(&work.h[at..at + s.padded()]);
+                    let at = row * s.padded();
+                    out.extend_from_slice(&work.last(s, span)[at..at + s.padded()]);
                 }
             }
         }
@@ -582,19 +653,26 @@ impl Network {
         }
     }
 
+    /// A pass as the outputs of layer `index` stand.
+    fn span_of<'a>(&self, index: usize, span: Span<'a>) -> Span<'a> {
+        Span {
+            reversed: self.reversed[index],
+            ..span
+        }
+    }
+
     /// What GRU layer `index` hands on without dropout.
     fn plain<'a, E: Real>(
         &self,
         index: usize,
-        work: &'a GruWork<E>,
+        work: &'a RecurrentWork<E>,
         mean: &'a [E],
         span: Span<'_>,
     ) -> &'a [E] {
-        let stride = self.width(index);
-        match self.hand(index) {
-            Hand::Every => &work.h[span.rows * stride..],
-            Hand::Last => &work.h[span.steps * span.rows * stride..],
-            Hand::Mean(_) => mean,
+        match (&self.layers[index], self.hand(index)) {
+            (Layer::Gru(s, _), Hand::Every) => work.every(s, span),
+            (Layer::Gru(s, _), Hand::Last) => work.last(s, span),
+            _ => mean,
         }
     }
 
@@ -666,9 +744,11 @@ impl Network {
                     },
                 ) => {
                     let carry = (!carry.is_empty()).then_some(&carry[..]);
-                    gru::forward(l, s, pack, x, work, span, carry);
+                    let span = self.span_of(index, span);
+                    let every = self.hand(index) != Hand::Last;
+                    recurrent::forward(l, s, pack, x, work, span, carry, every);
                     if let Hand::Mean(skip) = self.hand(index) {
-                        mean_states(l, s.padded(), &work.h, mean, span, skip);
+                        mean_states(l, s.padded(), work.every(s, span), mean, span, skip);
                     }
                     if !mask.is_empty() {
                         let plain = self.plain(index, work, mean, span);
@@ -693,6 +773,7 @@ impl Network {
     /// From the outputs of the last layer to the logits of the decisions.
     fn read_out<E: Real>(&self, work: &mut Work<E>, span: Span<'_>) {
         let last = self.layers.len() - 1;
+        let span = self.span_of(last, span);
         let from = self.handed(last, &work.layers[last], span);
         let outputs = self.output();
         let averaged = matches!(self.readout, Readout::Mean { .. });
@@ -712,6 +793,7 @@ impl Network {
                         *to = *to / count;
                     }
                 }
+                Readout::Every => to.copy_from_slice(from.row(place(span, decision), outputs)),
                 _ => to.copy_from_slice(from.row(decision, outputs)),
             }
         }
@@ -731,6 +813,7 @@ impl Network {
     ) -> Tally {
         let outputs = self.output();
         let last = self.layers.len() - 1;
+        let span = self.span_of(last, span);
         let width = self.width(last);
         let dy = match &mut work.layers[last] {
             LayerWork::Gru { dy, .. } => dy,
@@ -768,6 +851,9 @@ impl Network {
                             *to = *from * share;
                         }
                     }
+                }
+                Readout::Every => {
+                    dy[place(span, decision) * width..][..outputs].copy_from_slice(&buffer);
                 }
                 _ => dy[decision * width..][..outputs].copy_from_slice(&buffer),
             }
@@ -840,6 +926,7 @@ impl Network {
                     LayerWork::Gru { work, dy, mask, .. },
                     Grad::Gru(grad),
                 ) => {
+                    let span = self.span_of(index, span);
                     if !mask.is_empty() {
                         for dy in dy.chunks_exact_mut(mask.len()) {
                             for (d, m) in dy.iter_mut().zip(&*mask) {
@@ -863,7 +950,7 @@ impl Network {
                             OutputGrad::Mean(&dy[..], skip)
                         }
                     };
-                    gru::backward(l, s, pack, x, work, grad, span, dy, dx_to.take());
+                    recurrent::backward(l, s, pack, x, work, grad, span, dy, dx_to.take());
                 }
                 (Layer::Dense(s), Pack::Dense(pack), LayerWork::Dense(work), Grad::Dense(grad)) => {
                     dense::backward(l, s, pack, x, work, grad, rows, dx_to.take())
@@ -874,7 +961,34 @@ impl Network {
     }
 }
 
-/// Mean of the states that count, per row.
+/// The engine's shape of a GRU.
+fn shape_of(g: &GruSpec, lanes: usize) -> GruShape {
+    GruShape {
+        input: g.input,
+        units: g.units,
+        lanes,
+        activation: g.activation,
+        recurrent_activation: g.recurrent_activation,
+        reset_after: g.reset_after,
+        use_bias: g.use_bias,
+        learn_h0: g.learn_initial_state,
+        backwards: g.go_backwards,
+        clip: g.clip,
+        grid: None,
+    }
+}
+
+/// The row `[step][row]` of a decision, whose steps are counted from the first valid output of its sequence.
+#[inline(always)]
+fn place(span: Span<'_>, decision: usize) -> usize {
+    let (step, row) = (decision / span.rows, decision % span.rows);
+    match step < span.length(row) {
+        true => decision + span.first(row) * span.rows,
+        false => decision,
+    }
+}
+
+/// Mean of the outputs that count, per row.
 #[inline(always)]
 fn mean_states<L: Lanes>(
     l: L,
@@ -886,7 +1000,7 @@ fn mean_states<L: Lanes>(
 ) {
     mean.fill(L::E::ZERO);
     for step in 0..span.steps {
-        let h = h[(step + 1) * span.rows * hp..].chunks_exact(hp);
+        let h = h[step * span.rows * hp..].chunks_exact(hp);
         for (row, (to, from)) in mean.chunks_exact_mut(hp).zip(h).enumerate() {
             if span.counts(step, row, skip) {
                 for (to, from) in to.chunks_exact_mut(L::N).zip(from.chunks_exact(L::N)) {
