@@ -118,17 +118,15 @@ fn many_steps_have_the_digest_of_every_machine() {
     assert_eq!(digest_of(ALL), "3e08b124c76656c4");
 }
 
-/// A line per model of [`random::covering`]: everything visible of 1,000 steps, and the hidden states of
+/// A line per model of [`random::covering`]: everything visible of 100 and of 1,000 steps, and the hidden states of
 /// 100,000 steps of [`random::stream`], as boards report them; then one for windows.
 const DIGESTS: &str = include_str!("digests.txt");
-/// Steps of the first column, which an interpreter runs as well.
-const VISIBLE: usize = 1000;
-/// Steps of the second column.
-const LONG: usize = 100_000;
+/// Steps of the three columns.
+const STEPS: [usize; 3] = [100, 1_000, 100_000];
 
 fn line(n: usize) -> Vec<&'static str> {
-    let lines = DIGESTS.lines().filter(|line| !line.starts_with('#'));
-    lines.skip(n).next().unwrap_or("").split(' ').collect()
+    let mut lines = DIGESTS.lines().filter(|line| !line.starts_with('#'));
+    lines.nth(n).unwrap_or("").split(' ').collect()
 }
 
 /// The layouts of equal bits to try: all of them, but for interpreters.
@@ -139,9 +137,10 @@ fn layouts(quant: &QuantModel) -> Vec<Aligned> {
     bytes.map(|bytes| Aligned::new(&bytes)).take(few).collect()
 }
 
-/// Compares every fourth model of [`random::covering`] with its line.
-fn compare(part: usize) {
-    // As many weights as an interpreter multiplies a thousand times in half a minute.
+/// Compares the models of [`random::covering`] whose number leaves `part` when divided by `parts` with the first `columns`
+/// digests of their lines.
+fn compare(part: usize, parts: usize, columns: usize) {
+    // An interpreter leaves the large ones out; eleven remain, and with them every option.
     let affordable = |quant: &QuantModel| {
         let weights = |layer: &QuantLayer| match layer {
             QuantLayer::Gru(g) => g.w.len() + g.u.len(),
@@ -151,47 +150,45 @@ fn compare(part: usize) {
     };
     let models = random::covering().into_iter().enumerate();
     let (mut found, mut written) = (Vec::new(), Vec::new());
-    for (n, quant) in models.filter(|(n, m)| n % 4 == part && affordable(m)) {
-        let mut digests: Vec<String> = (layouts(&quant).iter())
-            .map(|bytes| format!("{:016x}", visible(bytes)))
+    for (n, quant) in models.filter(|(n, m)| n % parts == part && affordable(m)) {
+        let mut digests: Vec<Vec<String>> = (layouts(&quant).iter())
+            .map(|bytes| visible(bytes, &STEPS[..columns.min(2)]))
             .collect();
         digests.dedup();
-        if !cfg!(miri) {
-            let hidden = hidden(
-                &layouts(&quant)[0],
-                &random::stream(n as u64, quant.features.len(), LONG),
-            );
-            digests.push(format!("{hidden:016x}"));
+        assert_eq!(digests.len(), 1, "model {n}: layouts differ: {digests:?}");
+        let mut digests = digests.remove(0);
+        if columns > 2 {
+            let samples = random::stream(n as u64, quant.features.len(), STEPS[2]);
+            digests.push(hidden(&layouts(&quant)[0], &samples));
         }
-        let columns = if cfg!(miri) { 1 } else { 2 };
-        written.push((
-            n,
-            line(n)
-                .into_iter()
-                .take(columns)
-                .map(String::from)
-                .collect(),
-        ));
+        let expected = line(n).into_iter().take(columns);
+        written.push((n, expected.map(String::from).collect::<Vec<_>>()));
         found.push((n, digests));
     }
-    assert_eq!(found, written);
     assert!(found.len() >= 2);
+    assert_eq!(found, written);
 }
 
-/// The digest of everything that [`VISIBLE`] steps with gaps show.
-fn visible(bytes: &[u8]) -> u64 {
+/// The digests of everything that so many steps with gaps show.
+fn visible(bytes: &[u8], ends: &[usize]) -> Vec<String> {
     let model = Model::load(bytes).unwrap();
     let mut state = host_state(&model).unwrap();
     let mut rng = SplitMix(1);
     let mut digest = Digest::default();
-    for _ in 0..VISIBLE {
-        step(&model, &mut state, &mut rng, &mut digest);
-    }
-    digest.value()
+    let mut steps = 0;
+    (ends.iter())
+        .map(|&end| {
+            while steps < end {
+                step(&model, &mut state, &mut rng, &mut digest);
+                steps += 1;
+            }
+            format!("{:016x}", digest.value())
+        })
+        .collect()
 }
 
 /// The digest of the hidden states after each sample.
-fn hidden(bytes: &[u8], samples: &[i16]) -> u64 {
+fn hidden(bytes: &[u8], samples: &[i16]) -> String {
     let model = Model::load(bytes).unwrap();
     let mut state = host_state(&model).unwrap();
     let mut digest = Digest::default();
@@ -199,28 +196,30 @@ fn hidden(bytes: &[u8], samples: &[i16]) -> u64 {
         model.step(&mut state, sample).unwrap();
         state.digest(&model, &mut digest);
     }
-    digest.value()
+    format!("{:016x}", digest.value())
 }
 
-// Four tests, so that they run beside each other; under Miri that takes four processes.
-#[test]
-fn long_run_of_models_0() {
-    compare(0);
+/// Two tests of a hundred steps and four of all, so that they run beside each other; under Miri that takes processes.
+macro_rules! runs {
+    ($($name:ident: $part:literal of $parts:literal, $columns:expr;)*) => {$(
+        #[test]
+        #[cfg_attr(
+            miri,
+            ignore = "minutes under an interpreter: miri.sh runs one of `hundred` and `long_run` by name"
+        )]
+        fn $name() {
+            compare($part, $parts, $columns);
+        }
+    )*};
 }
 
-#[test]
-fn long_run_of_models_1() {
-    compare(1);
-}
-
-#[test]
-fn long_run_of_models_2() {
-    compare(2);
-}
-
-#[test]
-fn long_run_of_models_3() {
-    compare(3);
+runs! {
+    hundred_steps_0: 0 of 2, 1;
+    hundred_steps_1: 1 of 2, 1;
+    long_run_0: 0 of 4, if cfg!(miri) { 2 } else { 3 };
+    long_run_1: 1 of 4, if cfg!(miri) { 2 } else { 3 };
+    long_run_2: 2 of 4, if cfg!(miri) { 2 } else { 3 };
+    long_run_3: 3 of 4, if cfg!(miri) { 2 } else { 3 };
 }
 
 #[test]
@@ -240,8 +239,8 @@ fn windows_have_the_digest_of_every_machine() {
         let mut state = host_state(&model).unwrap();
         let mut window = Window::<256>::new();
         let mut rng = SplitMix(5);
-        for _ in 0..25 {
-            let rows: Vec<Vec<i16>> = (0..20).map(|_| rng.sample(2)).collect();
+        for _ in 0..5 {
+            let rows: Vec<Vec<i16>> = (0..10).map(|_| rng.sample(2)).collect();
             let output = model.run_window(&mut state, &mut window, &rows).unwrap();
             for y in output.values() {
                 digest.update(&[y]);
