@@ -683,7 +683,7 @@ mod tests {
         let mut rng = SplitMix(21);
         let (mut same, mut refused, mut long, mut ranges) = (0, 0, 0, 0);
         // The interpreter is a thousand times slower.
-        let (headers, every) = if cfg!(miri) { (2, 41) } else { (300, 1) };
+        let (headers, every) = if cfg!(miri) { (4, 23) } else { (300, 1) };
         for _ in 0..headers {
             let header = random_header(&mut rng);
             let bytes = encode(&header);
