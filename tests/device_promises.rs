@@ -3,10 +3,10 @@
 //!
 //! What is not installed is named and left out, unless `GRU_REQUIRE_QEMU=1` is set.
 
+use gru_core::random::covering;
 use gru_train_host::board::{Emulator, Machine};
 use gru_train_host::reliability::device::{
-    COMPARED, LOAD_STACK, STEP_STACK, absent, bits, duration, everything_is_required, exact,
-    fastest,
+    LOAD_STACK, STEP_STACK, absent, bits, duration, everything_is_required, exact, fastest,
 };
 use gru_train_host::reliability::handover::{self, Queue};
 
@@ -46,9 +46,10 @@ fn every_core_has_the_bits_of_the_host_and_its_own_kernel() {
     for (machine, emulator) in fastest() {
         let found = bits(machine, emulator, 100, false).expect("runs");
         println!("{found:?}");
+        let models = covering().len() as u64;
         assert_eq!(
             (found.models, found.steps, found.differ),
-            (COMPARED as u64, 100 * COMPARED as u64, 0)
+            (models, 100 * models, 0)
         );
         assert!(found.right_kernel, "{found:?}");
         assert!(
@@ -71,9 +72,18 @@ fn every_core_has_the_bits_of_the_host_over_a_hundred_thousand_steps() {
         }
         let found = bits(machine, emulator, 100_000, false).expect("runs");
         println!("{found:?}");
-        let models = COMPARED as u64;
-        assert_eq!((found.steps, found.differ), (100_000 * models, 0));
+        let models = covering().len();
+        assert_eq!((found.steps, found.differ), (100_000 * models as u64, 0));
         assert!(found.right_kernel, "{found:?}");
+        // The digests that every host has to have: `gru-core/tests/bitexact.rs` reads the same file.
+        let digests = include_str!("../gru-core/tests/digests.txt");
+        let lines = digests.lines().filter(|line| !line.starts_with('#'));
+        let written: Vec<_> = lines.filter_map(|line| line.split(' ').nth(2)).collect();
+        let boards: Vec<_> = found.digests.iter().map(|d| format!("{d:016x}")).collect();
+        assert_eq!(
+            (boards.len(), boards),
+            (models, written.iter().map(|d| d.to_string()).collect())
+        );
     }
 }
 

@@ -1,13 +1,14 @@
 //! Rows of the reliability table that need no hostile bytes: accumulators, floats, flips, long runs, counters, snapshots.
 
 use gru_core::layout::Layout;
+use gru_core::random::{self, SplitMix};
 use gru_core::writer::{Aligned, write};
 use gru_core::{Model, Verify};
 use gru_train_host::reliability::blobs::references;
 use gru_train_host::reliability::faults::{Stream, curves, recovery};
 use gru_train_host::reliability::stream::{
-    accumulators, counters, flips_at_run_time, floats, long_run, reference_model, slow_unit,
-    snapshots, state_flips, to_counts, verify,
+    accumulators, counters, flipped_decisions, flips_at_run_time, floats, long_run,
+    reference_model, slow_unit, snapshots, state_flips, to_counts, verify,
 };
 use gru_train_host::reliability::training::{
     export_losses, gradients, malformed, planted_losses, read_file, stops_at_nan, train,
@@ -53,7 +54,7 @@ fn floats_all_patterns() {
 #[test]
 fn a_recheck_in_slices_finds_every_flipped_bit() {
     for (name, blob) in references() {
-        let flips = flips_at_run_time(verify, &blob, 0);
+        let flips = flips_at_run_time(verify, &blob);
         assert_eq!(
             (flips.cases, flips.missed),
             (8 * blob.len() as u64, 0),
@@ -83,7 +84,26 @@ fn a_recheck_in_slices_finds_every_flipped_bit() {
 #[test]
 fn control_a_recheck_that_skips_the_stored_checksum_is_found() {
     let careless = |bytes: &[u8], tag: u32| gru_core::artifact::frame_crc(bytes) == tag;
-    assert_eq!(flips_at_run_time(careless, &reference(), 0).missed, 32);
+    assert_eq!(flips_at_run_time(careless, &reference()).missed, 32);
+}
+
+#[test]
+fn flipped_parameters_change_decisions_where_there_is_a_choice() {
+    let mut rng = SplitMix(8);
+    let samples: Vec<Vec<f32>> = (0..50)
+        .map(|_| (0..3).map(|_| rng.unit() as f32 - 0.5).collect())
+        .collect();
+    let flipped = |outputs| {
+        let blob = write(&random::model(1, 3, &[4], outputs), Layout::Rows).expect("sound");
+        flipped_decisions(&blob, &samples, 7)
+    };
+    let three = flipped(3);
+    assert!(three.changed > 0 && three.changed < three.run, "{three:?}");
+    assert!(three.different >= three.changed, "{three:?}");
+    assert_eq!(three.decisions, 50 * three.run);
+    // Control: with a single class there is nothing to change.
+    let one = flipped(1);
+    assert!(one.run > 100 && one.changed == 0, "{one:?}");
 }
 
 #[test]

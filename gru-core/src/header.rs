@@ -683,7 +683,7 @@ mod tests {
         let mut rng = SplitMix(21);
         let (mut same, mut refused, mut long, mut ranges) = (0, 0, 0, 0);
         // The interpreter is a thousand times slower.
-        let headers = if cfg!(miri) { 1 } else { 300 };
+        let (headers, every) = if cfg!(miri) { (4, 23) } else { (300, 1) };
         for _ in 0..headers {
             let header = random_header(&mut rng);
             let bytes = encode(&header);
@@ -699,7 +699,7 @@ mod tests {
                 }
                 mine.map(|_| ())
             };
-            for at in 0..bytes.len() {
+            for at in (0..bytes.len()).step_by(every) {
                 assert!(compare(&bytes[..at]).is_err(), "{at}");
                 let mut other = bytes.clone();
                 other[at] = [rng.bits() as u8, other[at] ^ 1 << rng.below(8)][rng.below(2)];

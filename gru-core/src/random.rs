@@ -207,3 +207,92 @@ pub fn variants() -> Vec<QuantModel> {
     all.extend((100..104).map(|seed| model(seed, 5, &[9, 7], 4)));
     all
 }
+
+/// Models that together meet every option a stream can have, for long comparisons between machines: five shapes of
+/// Keras' default variant, seven of [`variants`] in which each activation is candidate once and gate once, a stack
+/// of GRU and Dense layers with each activation behind a Dense layer and a sliding mean, and weights of half a byte.
+///
+/// A test asserts that nothing is missing.
+pub fn covering() -> Vec<QuantModel> {
+    let shapes: [(usize, &[usize], usize); DEFAULT_VARIANTS] = [
+        (1, &[1], 2),
+        (3, &[7], 3),
+        (6, &[16], 6),
+        (9, &[24, 9], 5),
+        (13, &[33], 4),
+    ];
+    let mut all: Vec<QuantModel> = (shapes.into_iter().enumerate())
+        .map(|(n, (features, units, outputs))| model(n as u64, features, units, outputs))
+        .collect();
+    let chosen = [1, 11, 14, 24, 34, 37, 47];
+    let variants = variants().into_iter().enumerate();
+    all.extend(variants.filter_map(|(n, model)| chosen.contains(&n).then_some(model)));
+    all.push(stack());
+    let mut half = model(200, 3, &[5, 3], 2);
+    half.name = "half bytes".into();
+    halve(&mut half);
+    all.push(half);
+    all
+}
+
+/// How many of the first models of [`covering`] are of the variant and in the width for which kernels are made.
+pub const DEFAULT_VARIANTS: usize = 5;
+
+/// GRU layers with a Dense layer of each activation behind and between them, and a sliding mean at the end.
+fn stack() -> QuantModel {
+    let mut rng = SplitMix(201);
+    let mut stack = model(201, 2, &[4], 1);
+    stack.name = "stack".into();
+    stack.readout = Readout::Sliding { steps: 5 };
+    stack.layers.truncate(1);
+    let mut input = 4;
+    for (units, activation) in [
+        (3, Activation::Relu),
+        (4, Activation::Tanh),
+        (3, Activation::HardTanh),
+        (4, Activation::Softsign),
+        (3, Activation::HardSigmoid),
+        (2, Activation::Sigmoid),
+    ] {
+        let frac = if activation == Activation::Relu {
+            11
+        } else {
+            0
+        };
+        let header = DenseHeader {
+            units,
+            activation,
+            frac,
+        };
+        stack
+            .layers
+            .push(QuantLayer::Dense(dense(&mut rng, input, header)));
+        input = units.into();
+        if activation == Activation::Tanh {
+            let header = GruHeader {
+                initial_state: true,
+                nh_shift: 3,
+                ..GruHeader::new(4)
+            };
+            let layer = gru(&mut rng, input, header);
+            stack.layers.push(QuantLayer::Gru(layer));
+        }
+    }
+    stack
+}
+
+/// Raw counts of `steps` samples of a seed, one after another, a quarter of them at the ends of the range.
+pub fn stream(seed: u64, features: usize, steps: usize) -> Vec<i16> {
+    let mut rng = SplitMix(seed);
+    (0..steps)
+        .flat_map(|_| {
+            let mut sample = rng.sample(features);
+            if rng.below(4) == 0 {
+                for x in &mut sample {
+                    *x = [i16::MIN, 0, i16::MAX][rng.below(3)];
+                }
+            }
+            sample
+        })
+        .collect()
+}

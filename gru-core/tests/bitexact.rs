@@ -2,14 +2,17 @@
 //! option, every layout, all kinds of samples, outputs, probabilities and counters.
 //!
 //! Runs on any host; `bitexact.sh` runs it in debug and release builds, on 32 bits and, with
-//! fewer steps, on a big-endian machine under Miri.
+//! fewer steps, on a big-endian machine under Miri. The emulated boards are compared with the same file of digests.
 #![cfg(feature = "std")]
 
+use std::collections::BTreeSet;
+
+use gru_core::artifact::Readout;
 use gru_core::layout::Layout;
 use gru_core::random::{self, SplitMix};
 use gru_core::softmax::softmax_q15;
-use gru_core::writer::{Aligned, host_state, write};
-use gru_core::{Digest, Model, StateRef};
+use gru_core::writer::{Aligned, QuantLayer, QuantModel, host_state, write};
+use gru_core::{Digest, Model, StateRef, Window};
 
 /// Steps of every model that any machine runs.
 const FEW: usize = 16;
@@ -101,6 +104,10 @@ fn digest_of(steps: usize) -> String {
 }
 
 #[test]
+#[cfg_attr(
+    miri,
+    ignore = "53 models in every layout: the tests below are for interpreters"
+)]
 fn a_few_steps_have_the_digest_of_every_machine() {
     assert_eq!(digest_of(FEW), "3937d6b995a690a4");
 }
@@ -109,4 +116,181 @@ fn a_few_steps_have_the_digest_of_every_machine() {
 #[cfg_attr(miri, ignore = "too many steps for an interpreter")]
 fn many_steps_have_the_digest_of_every_machine() {
     assert_eq!(digest_of(ALL), "3e08b124c76656c4");
+}
+
+/// A line per model of [`random::covering`]: everything visible of 100 and of 1,000 steps, and the hidden states of
+/// 100,000 steps of [`random::stream`], as boards report them; then one for windows.
+const DIGESTS: &str = include_str!("digests.txt");
+/// Steps of the three columns.
+const STEPS: [usize; 3] = [100, 1_000, 100_000];
+
+fn line(n: usize) -> Vec<&'static str> {
+    let mut lines = DIGESTS.lines().filter(|line| !line.starts_with('#'));
+    lines.nth(n).unwrap_or("").split(' ').collect()
+}
+
+/// The layouts of equal bits to try: all of them, but for interpreters.
+fn layouts(quant: &QuantModel) -> Vec<Aligned> {
+    let all = Layout::ALL.into_iter();
+    let bytes = all.filter_map(|layout| write(quant, layout).ok());
+    let few = if cfg!(miri) { 1 } else { usize::MAX };
+    bytes.map(|bytes| Aligned::new(&bytes)).take(few).collect()
+}
+
+/// Compares the models of [`random::covering`] whose number leaves `part` when divided by `parts` with the first `columns`
+/// digests of their lines.
+fn compare(part: usize, parts: usize, columns: usize) {
+    // An interpreter leaves the large ones out; eleven remain, and with them every option.
+    let affordable = |quant: &QuantModel| {
+        let weights = |layer: &QuantLayer| match layer {
+            QuantLayer::Gru(g) => g.w.len() + g.u.len(),
+            QuantLayer::Dense(d) => d.w.len(),
+        };
+        !cfg!(miri) || quant.layers.iter().map(weights).sum::<usize>() <= 400
+    };
+    let models = random::covering().into_iter().enumerate();
+    let (mut found, mut written) = (Vec::new(), Vec::new());
+    for (n, quant) in models.filter(|(n, m)| n % parts == part && affordable(m)) {
+        let mut digests: Vec<Vec<String>> = (layouts(&quant).iter())
+            .map(|bytes| visible(bytes, &STEPS[..columns.min(2)]))
+            .collect();
+        digests.dedup();
+        assert_eq!(digests.len(), 1, "model {n}: layouts differ: {digests:?}");
+        let mut digests = digests.remove(0);
+        if columns > 2 {
+            let samples = random::stream(n as u64, quant.features.len(), STEPS[2]);
+            digests.push(hidden(&layouts(&quant)[0], &samples));
+        }
+        let expected = line(n).into_iter().take(columns);
+        written.push((n, expected.map(String::from).collect::<Vec<_>>()));
+        found.push((n, digests));
+    }
+    assert!(found.len() >= 2);
+    assert_eq!(found, written);
+}
+
+/// The digests of everything that so many steps with gaps show.
+fn visible(bytes: &[u8], ends: &[usize]) -> Vec<String> {
+    let model = Model::load(bytes).unwrap();
+    let mut state = host_state(&model).unwrap();
+    let mut rng = SplitMix(1);
+    let mut digest = Digest::default();
+    let mut steps = 0;
+    (ends.iter())
+        .map(|&end| {
+            while steps < end {
+                step(&model, &mut state, &mut rng, &mut digest);
+                steps += 1;
+            }
+            format!("{:016x}", digest.value())
+        })
+        .collect()
+}
+
+/// The digest of the hidden states after each sample.
+fn hidden(bytes: &[u8], samples: &[i16]) -> String {
+    let model = Model::load(bytes).unwrap();
+    let mut state = host_state(&model).unwrap();
+    let mut digest = Digest::default();
+    for sample in samples.chunks_exact(model.features()) {
+        model.step(&mut state, sample).unwrap();
+        state.digest(&model, &mut digest);
+    }
+    format!("{:016x}", digest.value())
+}
+
+/// Two tests of a hundred steps and four of all, so that they run beside each other; under Miri that takes processes.
+macro_rules! runs {
+    ($($name:ident: $part:literal of $parts:literal, $columns:expr;)*) => {$(
+        #[test]
+        #[cfg_attr(
+            miri,
+            ignore = "minutes under an interpreter: miri.sh runs one of `hundred` and `long_run` by name"
+        )]
+        fn $name() {
+            compare($part, $parts, $columns);
+        }
+    )*};
+}
+
+runs! {
+    hundred_steps_0: 0 of 2, 1;
+    hundred_steps_1: 1 of 2, 1;
+    long_run_0: 0 of 4, if cfg!(miri) { 2 } else { 3 };
+    long_run_1: 1 of 4, if cfg!(miri) { 2 } else { 3 };
+    long_run_2: 2 of 4, if cfg!(miri) { 2 } else { 3 };
+    long_run_3: 3 of 4, if cfg!(miri) { 2 } else { 3 };
+}
+
+#[test]
+fn windows_have_the_digest_of_every_machine() {
+    let mut quant = random::model(300, 2, &[4, 3], 2);
+    for layer in &mut quant.layers {
+        if let QuantLayer::Gru(g) = layer {
+            g.header.go_backwards = !g.header.go_backwards;
+            break;
+        }
+    }
+    let mut digest = Digest::default();
+    for readout in [Readout::Last, Readout::Mean { skip: 3 }] {
+        quant.readout = readout;
+        let bytes = Aligned::new(&write(&quant, Layout::Rows).unwrap());
+        let model = Model::load(&bytes).unwrap();
+        let mut state = host_state(&model).unwrap();
+        let mut window = Window::<256>::new();
+        let mut rng = SplitMix(5);
+        for _ in 0..5 {
+            let rows: Vec<Vec<i16>> = (0..10).map(|_| rng.sample(2)).collect();
+            let output = model.run_window(&mut state, &mut window, &rows).unwrap();
+            for y in output.values() {
+                digest.update(&[y]);
+            }
+            state.digest(&model, &mut digest);
+        }
+    }
+    let found = format!("{:016x}", digest.value());
+    assert_eq!(
+        Some(&found.as_str()),
+        line(random::covering().len()).first()
+    );
+}
+
+#[test]
+fn the_models_of_the_long_run_meet_every_option() {
+    let mut seen = BTreeSet::new();
+    for quant in random::covering() {
+        let mut note = |what: &str, value: &dyn core::fmt::Debug| {
+            seen.insert(format!("{what} {value:?}"));
+        };
+        note("gap", &quant.gap);
+        note("limits", &quant.limits.is_empty());
+        let readout = format!("{:?}", quant.readout);
+        note("readout", &readout.split(' ').next());
+        note("half bytes", &write(&quant, Layout::Rows4).is_ok());
+        for layer in &quant.layers {
+            match layer {
+                QuantLayer::Gru(g) => {
+                    note("candidate", &g.header.activation);
+                    note("gate", &g.header.recurrent_activation);
+                    note("reset after", &g.header.reset_after);
+                    note("clip", &(g.header.clip < 32767));
+                    note("initial state", &g.header.initial_state);
+                    note("nh_shift", &g.header.nh_shift);
+                    note("w_shift", &g.header.w_shift.min(4));
+                }
+                QuantLayer::Dense(d) => note("dense", &d.header.activation),
+            }
+        }
+        let kinds: Vec<bool> = (quant.layers.iter())
+            .map(|layer| matches!(layer, QuantLayer::Gru(_)))
+            .collect();
+        note("GRU on GRU", &kinds.windows(2).any(|w| w == [true, true]));
+        note(
+            "GRU on Dense",
+            &kinds.windows(2).any(|w| w == [false, true]),
+        );
+    }
+    // Three gap policies, four read-outs, seven activations in three places, five shifts twice, and seven options that are
+    // there or not.
+    assert_eq!(seen.len(), 3 + 4 + 3 * 7 + 2 * 5 + 7 * 2, "{seen:#?}");
 }

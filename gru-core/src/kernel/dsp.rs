@@ -1173,7 +1173,7 @@ mod tests {
     fn twin_equals_portable_in_every_length() {
         let mut rng = SplitMix(1);
         // The interpreter is a thousand times slower.
-        let (longest, every, steps) = if cfg!(miri) { (9, 4, 1) } else { (67, 1, 20) };
+        let (longest, every, steps) = if cfg!(miri) { (5, 3, 1) } else { (67, 1, 20) };
         for n in (1..=longest).step_by(every) {
             compare(&mut rng, n, 1 + n * 7 % 11, 1 + n * 5 % 9, steps);
             compare(&mut rng, 1 + n * 5 % 13, n, 1 + n * 3 % 7, steps);
@@ -1184,7 +1184,7 @@ mod tests {
     #[test]
     fn twin_equals_portable_in_a_million_cases() {
         let mut rng = SplitMix(2);
-        let (models, steps) = if cfg!(miri) { (8, 3) } else { (2_000, 500) };
+        let (models, steps) = if cfg!(miri) { (3, 2) } else { (2_000, 500) };
         for _ in 0..models {
             let mut size = || rng.range(1, 4) as usize;
             let (input, units, outputs) = (size(), size(), size());

@@ -8,8 +8,8 @@ use std::process::{Command, Output};
 use std::sync::{Mutex, PoisonError};
 
 use gru_core::layout::Layout;
-use gru_core::random::{self, SplitMix};
-use gru_core::writer::{Aligned, QuantModel, host_state, write};
+use gru_core::random;
+use gru_core::writer::{Aligned, host_state, write};
 use gru_core::{Digest, Model};
 
 use crate::board::{self, BoardError, BoardReport, Emulator, Machine, Options};
@@ -304,29 +304,21 @@ pub fn kernel_of(machine: Machine) -> (Layout, &'static str) {
     }
 }
 
+/// The layout with weights of half a byte that is nearest to one with whole bytes.
+fn half_of(layout: Layout) -> Layout {
+    match layout {
+        Layout::Pair => Layout::Pair4,
+        Layout::Quad => Layout::Quad4,
+        _ => Layout::Rows4,
+    }
+}
+
 fn options(emulator: Emulator) -> Options {
     Options {
         emulator,
         notify: |_| {},
         ..Options::default()
     }
-}
-
-/// Samples of a seed, a quarter of them at the ends of the range.
-#[must_use]
-pub fn samples(seed: u64, features: usize, steps: usize) -> Vec<i16> {
-    let mut rng = SplitMix(seed);
-    (0..steps)
-        .flat_map(|_| {
-            let mut sample = rng.sample(features);
-            if rng.below(4) == 0 {
-                for x in &mut sample {
-                    *x = [i16::MIN, 0, i16::MAX][rng.below(3)];
-                }
-            }
-            sample
-        })
-        .collect()
 }
 
 /// How long a step takes on one board.
@@ -375,7 +367,7 @@ pub fn duration(
         planted,
         ..options(emulator)
     };
-    let stream = samples(12, features, steps);
+    let stream = random::stream(12, features, steps);
     let report = board::run(machine, &artifact, features, [stream.as_slice()], &options)?;
     Ok(Duration {
         board: format!("{} on {}", report.board, report.emulator),
@@ -396,6 +388,8 @@ pub struct Bits {
     pub models: u64,
     /// Models whose digest of hidden states or whose logits differ from the host's.
     pub differ: u64,
+    /// The board's digest of each model.
+    pub digests: Vec<u64>,
     /// Whether the log names the kernel that the core should have.
     pub right_kernel: bool,
     /// Most stack that `load` and a step took with the core's kernel, in bytes.
@@ -406,32 +400,7 @@ pub struct Bits {
     pub memory: [u64; 2],
 }
 
-/// Shapes of the models whose bits are compared: features, units of each GRU layer, outputs.
-const SHAPES: [(usize, &[usize], usize); 5] = [
-    (1, &[1], 2),
-    (3, &[7], 3),
-    (6, &[16], 6),
-    (9, &[24, 9], 5),
-    (13, &[33], 4),
-];
-
-/// Of [`random::variants`] those in which each activation is candidate once and gate once, and every option is met.
-const VARIANTS: [usize; 7] = [1, 11, 14, 24, 34, 37, 47];
-
-/// The models whose bits are compared: the default variant in five shapes for the core's kernel, and the other variants.
-fn compared() -> Vec<QuantModel> {
-    let mut models: Vec<QuantModel> = (SHAPES.into_iter().enumerate())
-        .map(|(n, (features, units, outputs))| random::model(n as u64, features, units, outputs))
-        .collect();
-    let variants = random::variants().into_iter().enumerate();
-    models.extend(variants.filter_map(|(n, model)| VARIANTS.contains(&n).then_some(model)));
-    models
-}
-
-/// How many models [`bits`] compares.
-pub const COMPARED: usize = SHAPES.len() + VARIANTS.len();
-
-/// Streams `steps` steps of each of [`COMPARED`] models on a board and on this host; `tamper` changes the host's artifact.
+/// Streams `steps` steps of each model of [`random::covering`] on a board and on this host; `tamper` changes the host's artifact.
 ///
 /// # Errors
 /// As [`board::run`].
@@ -448,18 +417,20 @@ pub fn bits(
         steps: 0,
         models: 0,
         differ: 0,
+        digests: Vec::new(),
         right_kernel: true,
         stack: [0; 2],
         portable_stack: [0; 2],
         memory: [0; 2],
     };
-    for (n, mut quant) in compared().into_iter().enumerate() {
+    for (n, mut quant) in random::covering().into_iter().enumerate() {
         let features = quant.features.len();
-        // Other variants than the default one have one layout.
-        let artifact = write(&quant, layout)
+        // Weights of half a byte where they fit; other variants than the default one have one layout.
+        let artifact = write(&quant, half_of(layout))
+            .or_else(|_| write(&quant, layout))
             .or_else(|_| write(&quant, Layout::Rows))
             .map_err(|e| failed(&e))?;
-        let stream = samples(n as u64, features, steps);
+        let stream = random::stream(n as u64, features, steps);
         let report = board::run(
             machine,
             &artifact,
@@ -484,9 +455,10 @@ pub fn bits(
         found.models += 1;
         found.steps += report.steps;
         let same = report.digest == digest.value() && report.logits == [logits];
+        found.digests.push(report.digest);
         found.differ += u64::from(!same);
         found.right_kernel &= names_kernel(&report, kernel);
-        let deepest = if n < SHAPES.len() {
+        let deepest = if n < random::DEFAULT_VARIANTS {
             &mut found.stack
         } else {
             &mut found.portable_stack

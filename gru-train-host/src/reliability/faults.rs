@@ -108,6 +108,12 @@ impl Stream {
         stream
     }
 
+    /// The samples in order.
+    #[must_use]
+    pub fn samples(&self) -> &[Vec<f32>] {
+        &self.samples
+    }
+
     /// Time steps.
     #[must_use]
     pub fn len(&self) -> usize {
