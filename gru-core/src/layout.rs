@@ -50,6 +50,16 @@ pub const fn align4(n: usize) -> usize {
     (n + 3) & !3
 }
 
+/// Words that the input of a layer takes in front of those that the gates read.
+#[inline]
+pub(crate) const fn input_copy(input: usize, w_shift: u8) -> usize {
+    if (w_shift as usize | input & 1) == 0 {
+        0
+    } else {
+        (input + 1) & !1
+    }
+}
+
 /// The order of weights in the payload.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
@@ -58,7 +68,8 @@ pub enum Layout {
     Rows,
     /// Two units a block, a column of both in one halfword: cores with `SMLAD` (M4, M7, M33).
     Pair,
-    /// Eight units a block, a column of four of them in one word: cores without (M0, M0+).
+    /// Eight units a block, a column of four of them in one word, a row's recurrent part behind its
+    /// input part: cores without (M0, M0+).
     Quad,
     /// Four units a block, eight columns of a row at once: cores with the vector extension (M55,
     /// M85).
@@ -70,7 +81,8 @@ pub enum Layout {
     Rows4,
     /// Two units a block, six words for two pairs of columns in [`Pair`](Self::Pair) and three here.
     Pair4,
-    /// Four units a block; a column of the gates r and z, or two columns of the candidate, in one word.
+    /// Four units a block; a column of the gates r and z, or two columns of the candidate, in one
+    /// word; a row's recurrent part follows its input part, as in `Quad`.
     Quad4,
     /// Eight units a block, pairs of columns: the SIMD units of a host, which rearranges a model
     /// for long runs ([`crate::writer::relayed`]). Devices refuse it.
@@ -104,6 +116,15 @@ impl Layout {
         Self::Quad4,
         Self::Lanes,
     ];
+
+    /// The layout with this number in a header.
+    pub(crate) const fn numbered(number: usize) -> Option<Self> {
+        if number < Self::ALL.len() {
+            Some(Self::ALL[number])
+        } else {
+            None
+        }
+    }
 
     /// The layout with half a byte for a weight that kernels for this one are fast with; none for
     /// those that have no such kernel.
@@ -158,7 +179,17 @@ impl Layout {
         }
     }
 
-    /// Columns as stored: padded where two, four or eight are read at once.
+    /// Columns of a row of a GRU layer as stored: padded where two, four or eight are read at once.
+    #[inline]
+    pub const fn gru_columns(self, gate: usize, n: usize) -> usize {
+        match self {
+            Self::Quad => n,
+            Self::Quad4 if gate != CANDIDATE => n,
+            _ => self.columns(n),
+        }
+    }
+
+    /// Columns of a row of a Dense layer as stored, padded likewise.
     #[inline]
     pub const fn columns(self, n: usize) -> usize {
         match self {
@@ -185,10 +216,10 @@ impl Layout {
         }
     }
 
-    /// Bytes of a group of rows of a GRU layer over `n` columns.
+    /// Bytes of a gate's group of rows of a GRU layer over `n` columns.
     #[inline]
-    pub const fn rows_len(self, n: usize) -> usize {
-        let weights = self.gru_group() * self.columns(n);
+    pub const fn rows_len(self, gate: usize, n: usize) -> usize {
+        let weights = self.gru_group() * self.gru_columns(gate, n);
         match self.weight_bits() {
             4 => weights / 2,
             _ => self.head_len() + weights,
@@ -202,10 +233,10 @@ impl Layout {
         whole.head_len() + whole.group() * whole.columns(n)
     }
 
-    /// Bytes of one part (input or recurrent) of a GRU block with `n` columns.
+    /// Bytes of the weights of one part (input or recurrent) of a GRU block with `n` columns.
     #[inline]
     pub const fn gru_part_len(self, n: usize) -> usize {
-        GATES * self.rows_len(n)
+        self.rows_len(RESET, n) + self.rows_len(UPDATE, n) + self.rows_len(CANDIDATE, n)
     }
 
     /// Bytes of the weights of a GRU block, padded to whole words.
@@ -226,6 +257,37 @@ impl Layout {
         units.div_ceil(self.gru_group()) * self.gru_block_len(input, units)
     }
 
+    /// Words of 16 bits that a step of a GRU layer needs beside its state: the new state (and the
+    /// reset state where the gate comes before the product), or, where the kernel works on words, a
+    /// word for each column of the input and of the state, and of the input once more where the gates
+    /// read it shifted or the candidate reads it in pairs.
+    #[inline]
+    pub const fn gru_scratch(
+        self,
+        input: usize,
+        units: usize,
+        w_shift: u8,
+        reset_after: bool,
+    ) -> usize {
+        let padded = align4(units);
+        let beside = if reset_after { padded } else { 2 * padded };
+        let expanded = match self {
+            Self::Quad | Self::Quad4 => align4(2 * (input_copy(input, w_shift) + input + padded)),
+            _ => 0,
+        };
+        if expanded > beside { expanded } else { beside }
+    }
+
+    /// What the stored biases of a GRU layer's units are XORed with: some kernels add them without
+    /// their sign.
+    #[inline]
+    pub const fn bias_flip(self) -> i16 {
+        match self {
+            Self::Quad | Self::Quad4 => i16::MIN,
+            _ => 0,
+        }
+    }
+
     /// Bytes of a Dense layer's weights, padded to whole words.
     #[inline]
     pub const fn dense_weights_len(self, input: usize, units: usize) -> usize {
@@ -238,9 +300,58 @@ impl Layout {
         self.dense_weights_len(input, units) + self.rows(units) * ROW_PARAMS
     }
 
-    /// Where in a GRU part of `n` columns the weight of (`gate`, unit of the block, column) is.
+    /// Where in a GRU block the weight of (`gate`, unit of the block, column of a part) is.
     #[inline]
-    pub const fn gru_weight(self, n: usize, gate: usize, unit: usize, column: usize) -> Place {
+    pub const fn gru_weight(
+        self,
+        shape: (usize, usize),
+        recurrent: bool,
+        gate: usize,
+        unit: usize,
+        column: usize,
+    ) -> Place {
+        let (input, units) = shape;
+        // A column of both parts, the recurrent one's behind those of the input.
+        let joint = if recurrent { input + column } else { column };
+        match self {
+            Self::Quad => {
+                // The candidate of eight units, then reset and update of four and of four.
+                let half = unit / 4;
+                let word = if gate == CANDIDATE {
+                    2 * joint + half
+                } else {
+                    2 * (1 + half) * (input + units) + 2 * joint + gate
+                };
+                quad_place(word, unit & 3)
+            }
+            Self::Quad4 => {
+                // The candidate, half a word a column, the first one on top; then a word a column.
+                let inputs = self.columns(input) / 2;
+                if gate == CANDIDATE {
+                    let word = if recurrent { inputs } else { 0 };
+                    half_place(4 * (2 * word + (column ^ 1)) + unit, unit < 3)
+                } else {
+                    let word = inputs + self.columns(units) / 2 + joint;
+                    let nibble = 4 * (gate & 1) + unit;
+                    half_place(8 * word + nibble, nibble < 7)
+                }
+            }
+            _ => {
+                let (n, start) = if recurrent {
+                    (units, self.gru_part_len(input))
+                } else {
+                    (input, 0)
+                };
+                let mut place = self.part_weight(n, gate, unit, column);
+                place.byte += start;
+                place
+            }
+        }
+    }
+
+    /// The same in a part of `n` columns, from the start of the part.
+    #[inline]
+    const fn part_weight(self, n: usize, gate: usize, unit: usize, column: usize) -> Place {
         let columns = self.columns(n);
         match self {
             Self::Rows => whole_byte(gate * columns + column, false),
@@ -259,26 +370,9 @@ impl Layout {
                 };
                 half_place(8 * (column / 4 * GATES + word) + 4 * half + nibble, !signed)
             }
-            Self::Quad4 => {
-                if gate == CANDIDATE {
-                    // Behind a word a column, a half a column; the first one on top.
-                    let half = 4 * (2 * columns + (column ^ 1));
-                    half_place(half + unit, unit < 3)
-                } else {
-                    let nibble = 4 * (gate & 1) + unit;
-                    half_place(8 * column + nibble, nibble < 7)
-                }
-            }
             Self::Pair => pair_place(column / 2 * GATES + gate, unit, column),
-            Self::Quad => {
-                let half = unit / 4;
-                let word = if gate == CANDIDATE {
-                    4 * columns + 2 * column + half
-                } else {
-                    half * 2 * columns + 2 * column + gate
-                };
-                quad_place(word, unit & 3)
-            }
+            // Their parts interleave: see `gru_weight`.
+            Self::Quad | Self::Quad4 => whole_byte(0, false),
             Self::Winograd => quad_place(gate * (columns + HEAD / 4) + HEAD / 4 + column, unit),
             // The rows of two units, eight columns each, then the next eight columns.
             Self::Vector => {
@@ -403,6 +497,31 @@ mod tests {
     use super::*;
     use std::collections::BTreeSet;
 
+    fn check_block(layout: Layout, input: usize, units: usize) {
+        let mut seen = BTreeSet::new();
+        for (recurrent, n) in [(false, input), (true, units)] {
+            for gate in 0..GATES {
+                for unit in 0..layout.gru_group() {
+                    for column in 0..layout.gru_columns(gate, n) {
+                        let shape = (input, units);
+                        let place = layout.gru_weight(shape, recurrent, gate, unit, column);
+                        let halves = match place.part {
+                            Part::Whole => 0..2,
+                            Part::Low => 0..1,
+                            Part::High => 1..2,
+                        };
+                        for half in halves {
+                            assert!(seen.insert(2 * place.byte + half));
+                        }
+                    }
+                }
+            }
+        }
+        let len = 2 * (layout.gru_part_len(input) + layout.gru_part_len(units));
+        assert_eq!(seen.len() + 4 * GATES * layout.head_len(), len);
+        assert_eq!(seen.last(), Some(&(len - 1)));
+    }
+
     #[test]
     #[cfg_attr(
         miri,
@@ -411,25 +530,9 @@ mod tests {
     fn places_are_a_permutation() {
         for layout in Layout::ALL {
             for n in 1..20 {
-                let mut seen = BTreeSet::new();
-                for gate in 0..GATES {
-                    for unit in 0..layout.gru_group() {
-                        for column in 0..layout.columns(n) {
-                            let place = layout.gru_weight(n, gate, unit, column);
-                            let halves = match place.part {
-                                Part::Whole => 0..2,
-                                Part::Low => 0..1,
-                                Part::High => 1..2,
-                            };
-                            for half in halves {
-                                assert!(seen.insert(2 * place.byte + half));
-                            }
-                        }
-                    }
+                for units in [n, 7, 8] {
+                    check_block(layout, n, units);
                 }
-                let len = 2 * layout.gru_part_len(n);
-                assert_eq!(seen.len() + 2 * GATES * layout.head_len(), len);
-                assert_eq!(seen.last(), Some(&(len - 1)));
                 for rows in 1..9 {
                     let columns = layout.whole().columns(n);
                     let seen: BTreeSet<usize> = (0..layout.rows(rows))

@@ -17,7 +17,7 @@ use crate::header::Reader;
 #[cfg(any(feature = "inputs", test))]
 use crate::input::Limits;
 use crate::kernel::known;
-use crate::layout::{CANDIDATE, GATES, HEAD, Layout, UNIT_PARAMS, align4, winograd_head};
+use crate::layout::{CANDIDATE, GATES, HEAD, Layout, RESET, UNIT_PARAMS, align4, winograd_head};
 use crate::model::{DenseLayer, GruLayer, Layer, Model, Parts};
 
 /// Why a byte string was refused as a model.
@@ -457,12 +457,10 @@ impl<'a> Reader<'a> {
             match layer {
                 Layer::Gru(g) => {
                     g.input = input;
-                    let copies = if g.variant().reset_after {
-                        padded
-                    } else {
-                        2 * padded
-                    };
-                    parts.scratch = parts.scratch.max(copies);
+                    let (shift, reset_after) = (g.w_shift, g.variant().reset_after);
+                    let scratch =
+                        known(g.layout).gru_scratch(input as usize, units, shift, reset_after);
+                    parts.scratch = parts.scratch.max(scratch);
                     model.backwards |= g.go_backwards;
                     g.blocks = self.ahead(known(g.layout).gru_len(input as usize, units));
                     self.gru_payload(g);
@@ -548,7 +546,7 @@ impl<'a> Reader<'a> {
             });
             for unit in 0..group as isize {
                 // Multipliers and biases; those of a padding unit are 1 and 0.
-                self.params(unit >= left);
+                self.params(layout, unit >= left);
             }
             left -= group as isize;
         }
@@ -584,11 +582,12 @@ impl<'a> Reader<'a> {
 
     /// Multipliers and biases of a unit; those of a padding unit are 1 and 0.
     #[inline(never)]
-    fn params(&mut self, padding: bool) {
+    fn params(&mut self, layout: Layout, padding: bool) {
+        let zero = layout.bias_flip() as u16 as u32;
         for i in 0..UNIT_PARAMS / 2 {
             let half = self.half();
             let multiplier = i < UNIT_PARAMS / 4;
-            if padding && half != multiplier as u32 {
+            if padding && half != (if multiplier { 1 } else { zero }) {
                 self.not_canonical();
             }
             if multiplier {
@@ -608,18 +607,21 @@ impl<'a> Reader<'a> {
         let bits = if dense { 8 } else { layout.weight_bits() };
         let [first, second] = rows.columns;
         let all = (first << (rows.shift & 7)) + second > (MAX_ROW_SUM / 128) as usize || bits == 4;
-        let parts = rows.columns.map(|n| match dense {
-            _ if n == 0 => &[],
-            true => self.take(layout.dense_rows_len(n)),
-            false => self.take(layout.gru_part_len(n)),
-        });
+        let (bytes, first_len) = if dense {
+            let len = layout.dense_rows_len(first);
+            (self.take(len), len)
+        } else {
+            let len = layout.gru_part_len(first);
+            (self.take(len + layout.gru_part_len(second)), len)
+        };
         if layout == Layout::Winograd {
-            for (bytes, n) in parts.iter().zip(rows.columns) {
-                self.heads(bytes, layout.rows_len(n));
+            let (w, u) = bytes.split_at_checked(first_len).unwrap_or_default();
+            for (bytes, n) in [w, u].into_iter().zip(rows.columns) {
+                self.heads(bytes, layout.rows_len(RESET, n));
             }
         }
         if !dense {
-            let pad = self.take((parts[0].len() + parts[1].len()).wrapping_neg() & 3);
+            let pad = self.take(bytes.len().wrapping_neg() & 3);
             self.zeros(pad);
         }
         let units = if dense {
@@ -630,13 +632,17 @@ impl<'a> Reader<'a> {
         for unit in 0..units {
             for gate in 0..rows.gates {
                 let mut both = 0;
-                for (i, (bytes, n)) in parts.iter().zip(rows.columns).enumerate() {
+                for (i, n) in rows.columns.into_iter().enumerate() {
+                    let columns = match dense {
+                        true => layout.columns(n),
+                        false => layout.gru_columns(gate, n),
+                    };
                     let used = if (unit as isize) < rows.used { n } else { 0 };
                     let mut sum = 0;
-                    for column in (if all { 0 } else { used })..layout.columns(n) {
+                    for column in (if all { 0 } else { used })..columns {
                         let place = match dense {
                             true => layout.dense_weight(n, unit, column),
-                            false => layout.gru_weight(n, gate, unit, column),
+                            false => layout.gru_weight((first, second), i == 1, gate, unit, column),
                         };
                         let byte = bytes.get(place.byte).copied().unwrap_or(0);
                         let w = place.decode(byte).unsigned_abs() as u32;

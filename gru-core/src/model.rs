@@ -85,6 +85,7 @@ impl Layer<'_> {
 /// `blocks` of `layout.gru_len(input, units)` bytes from a multiple of four, `nh_shift` of 4 at most,
 /// `w_shift` of 7 at most.
 #[derive(Debug, Clone, Copy)]
+#[repr(C)] // Assembly reads it.
 pub struct GruLayer<'a> {
     pub(crate) blocks: &'a [u8],
     /// Little-endian i16, empty for zeros.
@@ -203,6 +204,7 @@ impl GruLayer<'_> {
 /// Only the loader makes one, and kernels rely on what it has checked: at least one input and unit,
 /// and `bytes` that are `layout.dense_len(input, units)` from a multiple of four.
 #[derive(Debug, Clone, Copy)]
+#[repr(C)] // Assembly reads it.
 pub struct DenseLayer<'a> {
     pub(crate) bytes: &'a [u8],
     pub(crate) input: u16,

@@ -1,7 +1,7 @@
 //! Lengths of buffers, read out of an artifact's bytes by the compiler.
 
 use crate::artifact::{FRAME_LEN, MAGIC, MAX_DIM, MAX_LAYERS, MAX_SLIDING, VERSION};
-use crate::layout::align4;
+use crate::layout::{Layout, align4};
 
 /// The length in 16-bit words of the [`State`](crate::State) that the model in `bytes` needs: what
 /// [`Model::state_len`](crate::Model::state_len) says, at compile time.
@@ -129,7 +129,7 @@ impl Shape {
         get!(walk.skip(classes));
         // Sample rate, layout, features, input exponent, gap, limits.
         get!(walk.number());
-        get!(walk.number());
+        let layout = get!(Layout::numbered(get!(walk.number())));
         let features = get!(walk.number());
         get!(walk.byte());
         get!(walk.number());
@@ -143,10 +143,11 @@ impl Shape {
         }
         let mut words = align4(features);
         let mut scratch = 0;
-        let mut outputs = 0;
+        let mut outputs = features;
         let mut layer = 0;
         while layer < layers {
             let kind = get!(walk.number());
+            let input = outputs;
             outputs = get!(walk.number());
             if outputs > MAX_DIM as usize {
                 return None;
@@ -158,11 +159,12 @@ impl Shape {
                     // Two activations, two exponents, two shifts; then the flags and the clip.
                     get!(walk.number());
                     get!(walk.number());
-                    get!(walk.skip(4));
+                    get!(walk.skip(3));
+                    let w_shift = get!(walk.byte());
                     let reset_after = get!(walk.byte()) != 0;
                     get!(walk.skip(2));
                     get!(walk.number());
-                    let needed = if reset_after { padded } else { 2 * padded };
+                    let needed = layout.gru_scratch(input, outputs, w_shift, reset_after);
                     if needed > scratch {
                         scratch = needed;
                     }

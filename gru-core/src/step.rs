@@ -286,14 +286,10 @@ impl Model<'_> {
             rest = others;
             match layer {
                 Layer::Gru(g) => {
-                    let Some((out, more)) = scratch.split_at_mut_checked(padded) else {
-                        return;
-                    };
-                    let saturated = kernel::gru(g, x, y, out, more);
+                    let saturated = kernel::gru(g, x, y, scratch);
                     if saturated != 0 {
                         counters.saturated = counters.saturated.saturating_add(saturated);
                     }
-                    kernel::Active::store(out, y);
                 }
                 Layer::Dense(d) => {
                     kernel::dense(d, x, y);

@@ -9,7 +9,7 @@ use crate::activation::Activation;
 #[cfg(any(feature = "readouts", test))]
 use crate::artifact::Readout;
 use crate::input::Sample;
-use crate::kernel::{self, ACTIVATIONS, Kernel};
+use crate::kernel::{self, ACTIVATIONS};
 use crate::layout::align4;
 use crate::model::{Layer, Model};
 use crate::state::{StateBuf, StateError, StateRef};
@@ -185,12 +185,8 @@ impl Model<'_> {
             };
             match layer {
                 Layer::Gru(g) => {
-                    let Some((out, more)) = scratch.split_at_mut_checked(padded) else {
-                        return;
-                    };
-                    let saturated = kernel::gru(g, x, y, out, more);
+                    let saturated = kernel::gru(g, x, y, scratch);
                     counters.saturated = counters.saturated.saturating_add(saturated);
-                    kernel::Active::store(out, y);
                 }
                 Layer::Dense(d) => {
                     kernel::dense(d, x, y);

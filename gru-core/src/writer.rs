@@ -7,7 +7,9 @@ use crate::artifact::{
 use crate::decision::Threshold;
 use crate::input::{FeatureParams, Limits};
 use crate::kernel::portable::UnitParams;
-use crate::layout::{GATES, HEAD, Layout, Part, ROW_PARAMS, UNIT_PARAMS, align4, winograd_head};
+use crate::layout::{
+    GATES, HEAD, Layout, Part, RESET, ROW_PARAMS, UNIT_PARAMS, align4, winograd_head,
+};
 use crate::model::{Layer, Model};
 use crate::state::{Digest, State, StateRef};
 use crate::{LoadError, StateError};
@@ -391,20 +393,22 @@ fn write_gru(
     let group = layout.gru_group();
     for first in (0..units).step_by(group) {
         let start = out.len();
-        for (weights, n) in [(&g.w, input), (&g.u, units)] {
-            let at = out.len();
-            out.resize(at + layout.gru_part_len(n), 0);
+        let len = layout.gru_part_len(input) + layout.gru_part_len(units);
+        out.resize(start + len, 0);
+        for (recurrent, weights, n) in [(false, &g.w, input), (true, &g.u, units)] {
             for gate in 0..GATES {
                 for unit in 0..group {
-                    for column in 0..layout.columns(n) {
-                        let place = layout.gru_weight(n, gate, unit, column);
+                    for column in 0..layout.gru_columns(gate, n) {
+                        let shape = (input, units);
+                        let place = layout.gru_weight(shape, recurrent, gate, unit, column);
                         let real = first + unit < units && column < n;
                         let row = gate * units + first + unit;
                         let w = if real { weights[row * n + column] } else { 0 };
                         if place.part != Part::Whole && (w % 16 != 0 || w == i8::MIN) {
                             return Err(WriteError::Weight(w));
                         }
-                        out[at + place.byte] = place.encode(out[at + place.byte], w);
+                        let at = start + place.byte;
+                        out[at] = place.encode(out[at], w);
                     }
                 }
             }
@@ -421,7 +425,7 @@ fn write_gru(
             }
             for kind in 0..4 {
                 let b = if real { g.b[kind * units + unit] } else { 0 };
-                out.extend(b.to_le_bytes());
+                out.extend((b ^ layout.bias_flip()).to_le_bytes());
             }
         }
     }
@@ -437,7 +441,7 @@ fn fill_heads(layout: Layout, input: usize, units: usize, weights: &mut [u8]) {
     }
     let (w, u) = weights.split_at_mut(layout.gru_part_len(input));
     for (part, n) in [(w, input), (u, units)] {
-        part.chunks_exact_mut(layout.rows_len(n))
+        part.chunks_exact_mut(layout.rows_len(RESET, n))
             .for_each(fill_head);
     }
 }
@@ -471,7 +475,7 @@ fn write_dense(
         }
     }
     if layout == Layout::Winograd {
-        let rows = out[at..].chunks_exact_mut(layout.rows_len(input));
+        let rows = out[at..].chunks_exact_mut(layout.rows_len(RESET, input));
         rows.for_each(fill_head);
     }
     for row in 0..layout.rows(units) {
@@ -549,24 +553,21 @@ fn read_gru(g: &crate::GruLayer<'_>, layout: Layout) -> QuantGru {
         .chunks_exact(layout.gru_block_len(input, units))
         .enumerate()
     {
-        let w_len = layout.gru_part_len(input);
         let params = &block[layout.gru_weights_len(input, units)..];
         for (unit, params) in
             (b * group..units.min((b + 1) * group)).zip(params.chunks_exact(UNIT_PARAMS))
         {
-            for (weights, n, part) in [
-                (&mut out.w, input, &block[..w_len]),
-                (&mut out.u, units, &block[w_len..]),
-            ] {
+            for (recurrent, weights, n) in [(false, &mut out.w, input), (true, &mut out.u, units)] {
                 for gate in 0..GATES {
                     for column in 0..n {
-                        let place = layout.gru_weight(n, gate, unit - b * group, column);
+                        let (shape, here) = ((input, units), unit - b * group);
+                        let place = layout.gru_weight(shape, recurrent, gate, here, column);
                         let row = gate * units + unit;
-                        weights[row * n + column] = place.decode(part[place.byte]);
+                        weights[row * n + column] = place.decode(block[place.byte]);
                     }
                 }
             }
-            let p = UnitParams::read(params);
+            let p = UnitParams::read(layout, params);
             out.mw[unit] = p.mw;
             for gate in 0..GATES {
                 out.mu[gate * units + unit] = p.mu[gate];

@@ -6,7 +6,7 @@
 
 use crate::artifact::FEATURE_PARAMS;
 use crate::input::FeatureParams;
-use crate::layout::Layout;
+use crate::layout::{Layout, align4};
 use crate::model::{DenseLayer, GruLayer};
 
 pub mod dsp;
@@ -33,7 +33,22 @@ pub trait Kernel {
     const HALVED: Option<Layout> = None;
 
     /// One time step of a GRU layer: `out = h'` from the input `x` and the hidden state `h`.
-    fn gru(layer: &GruLayer<'_>, x: &[i16], h: &[i16], out: &mut [i16]);
+    ///
+    /// A kernel that changes the state in place has [`update`](Self::update) instead.
+    #[inline]
+    fn gru(layer: &GruLayer<'_>, x: &[i16], h: &[i16], out: &mut [i16]) {
+        portable::Portable::gru(layer, x, h, out);
+    }
+
+    /// One time step of a GRU layer in place: `h` becomes `h'`, padding unspecified. `scratch` is
+    /// [`Layout::gru_scratch`] long.
+    #[inline(always)]
+    fn update(layer: &GruLayer<'_>, x: &[i16], h: &mut [i16], scratch: &mut [i16]) {
+        if let Some(out) = scratch.get_mut(..align4(layer.units())) {
+            Self::gru(layer, x, h, out);
+            Self::store(out, h);
+        }
+    }
 
     /// A Dense layer without its activation: `out = sat16(b + W·x)`.
     fn dense(layer: &DenseLayer<'_>, x: &[i16], out: &mut [i16]);
@@ -113,30 +128,27 @@ fn is_own(layout: Layout) -> bool {
     layout == Active::LAYOUT || Active::HALVED == Some(layout)
 }
 
-/// Runs a GRU layer of any variant and layout. Returns how many values saturated (counted for
-/// variants with unbounded activations only).
-///
-/// `scratch` holds at least the padded units and is used by the reset-before variant only.
+/// Runs a GRU layer of any variant and layout: `h` becomes `h'`. Returns how many values saturated
+/// (counted for variants with unbounded activations only).
 #[inline]
-pub(crate) fn gru(
-    layer: &GruLayer<'_>,
-    x: &[i16],
-    h: &[i16],
-    out: &mut [i16],
-    scratch: &mut [i16],
-) -> u32 {
+pub(crate) fn gru(layer: &GruLayer<'_>, x: &[i16], h: &mut [i16], scratch: &mut [i16]) -> u32 {
     let own = !PORTABLE || layer.is_main_variant() && is_own(layer.layout);
     let saturated = if own {
-        Active::gru(layer, x, h, out);
+        Active::update(layer, x, h, scratch);
         0
     } else {
-        portable::gru_any(layer, x, h, out, scratch)
+        let Some((out, more)) = scratch.split_at_mut_checked(align4(layer.units())) else {
+            return 0;
+        };
+        let saturated = portable::gru_any(layer, x, h, out, more);
+        Active::store(out, h);
+        saturated
     };
-    // Zeros follow the units, not what an earlier layer left there.
+    // Zeros follow the units, not what the kernel or an earlier layer left there.
     if !layer.units().is_multiple_of(4) {
         // Three at most: a zero that the compiler does not know, or it would link its `memset` for them.
         let zero = core::hint::black_box(0);
-        for pad in out.get_mut(layer.units()..).unwrap_or_default() {
+        for pad in h.get_mut(layer.units()..).unwrap_or_default() {
             #[cfg(gru_active = "mve")]
             mve::scalar();
             *pad = zero;

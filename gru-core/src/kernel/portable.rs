@@ -13,7 +13,9 @@
 
 use super::{Kernel, known};
 use crate::activation::{Activation, sigmoid, tanh};
-use crate::layout::{GATES, HEAD, Layout, MAX_GROUP, RESET, ROW_PARAMS, UNIT_PARAMS, UPDATE};
+use crate::layout::{
+    CANDIDATE, GATES, HEAD, Layout, MAX_GROUP, RESET, ROW_PARAMS, UNIT_PARAMS, UPDATE,
+};
 use crate::model::{DenseLayer, GruLayer};
 use crate::quant::{requantize, requantize_dense, sat16};
 
@@ -52,17 +54,18 @@ pub(crate) struct UnitParams {
 impl UnitParams {
     /// Reads the 16 bytes of a unit; bytes that are missing read as zero.
     #[inline]
-    pub(crate) fn read(bytes: &[u8]) -> Self {
+    pub(crate) fn read(layout: Layout, bytes: &[u8]) -> Self {
         let mut halves = bytes.chunks_exact(2).map(|b| match b {
             [lo, hi] => u16::from_le_bytes([*lo, *hi]),
             _ => 0,
         });
         let mut next = || halves.next().unwrap_or(0);
         let (mu_r, mu_z, mw, mu_n) = (next(), next(), next(), next());
+        let b = [next() as i16, next() as i16, next() as i16, next() as i16];
         Self {
             mu: [mu_r, mu_z, mu_n],
             mw,
-            b: [next() as i16, next() as i16, next() as i16, next() as i16],
+            b: b.map(|b| b ^ known(layout).bias_flip()),
         }
     }
 }
@@ -101,10 +104,26 @@ fn dots(part: &[u8], columns: usize, x: &[i16]) -> [i32; GATES] {
     sums
 }
 
-/// Accumulates one part (input or recurrent) of a block over all its columns.
-fn accumulate(layout: Layout, part: &[u8], columns: usize, x: &[i16]) -> Accumulators {
+/// Accumulates one part (input or recurrent) of a block's weights over all its columns.
+fn accumulate(layer: &GruLayer<'_>, weights: &[u8], recurrent: bool, x: &[i16]) -> Accumulators {
+    let (input, units, layout) = (layer.input(), layer.units(), known(layer.layout));
+    // Where the parts interleave: the places of the part's candidate and gates.
+    let run = |gate, unit| {
+        let place = layout.gru_weight((input, units), recurrent, gate, unit, 0);
+        // The first column is not always the first in its word.
+        weights.get(place.byte & !3..).unwrap_or_default()
+    };
+    let columns = if recurrent { units } else { input };
+    let start = if recurrent {
+        layout.gru_part_len(input)
+    } else {
+        0
+    };
+    let part = weights
+        .get(start..start + layout.gru_part_len(columns))
+        .unwrap_or_default();
     let mut acc = Accumulators::default();
-    match known(layout) {
+    match layout {
         // The compiler makes vectors of the simplest loop.
         Layout::Rows if cfg!(any(target_feature = "sse2", target_feature = "neon")) => {
             for (acc, row) in acc.iter_mut().zip(part.chunks_exact(columns.max(1))) {
@@ -130,10 +149,9 @@ fn accumulate(layout: Layout, part: &[u8], columns: usize, x: &[i16]) -> Accumul
             }
         }
         Layout::Quad => {
-            // Reset and update of four units, of the other four, the candidate of all.
-            let mut thirds = part.chunks_exact((part.len() / GATES).max(1));
-            let mut next = || thirds.next().unwrap_or_default().as_chunks::<8>().0;
-            for (half, words) in [next(), next()].into_iter().enumerate() {
+            let x = x.get(..columns).unwrap_or(x);
+            for half in 0..2 {
+                let words = run(RESET, 4 * half).as_chunks::<8>().0;
                 for (words, &x) in words.iter().zip(x) {
                     for (acc, word) in acc.iter_mut().zip(words.chunks_exact(4)) {
                         if let Some(acc) = acc.as_chunks_mut::<4>().0.get_mut(half) {
@@ -142,7 +160,7 @@ fn accumulate(layout: Layout, part: &[u8], columns: usize, x: &[i16]) -> Accumul
                     }
                 }
             }
-            for (words, &x) in next().iter().zip(x) {
+            for (words, &x) in run(CANDIDATE, 0).as_chunks::<8>().0.iter().zip(x) {
                 let [.., candidate] = &mut acc;
                 let halves = candidate.as_chunks_mut::<4>().0;
                 for (acc, word) in halves.iter_mut().zip(words.chunks_exact(4)) {
@@ -180,12 +198,17 @@ fn accumulate(layout: Layout, part: &[u8], columns: usize, x: &[i16]) -> Accumul
             }
         }
         Layout::Quad4 => {
-            let (rz, n) = part
-                .split_at_checked(part.len() / GATES * 2)
-                .unwrap_or_default();
-            let columns = rz.as_chunks::<8>().0.iter().zip(n.as_chunks::<4>().0);
-            for ((rz, n), x) in columns.zip(x.as_chunks::<2>().0) {
-                quad4_mac(&mut acc, rz, n, x);
+            // A zero follows where the columns are odd.
+            let pairs = x.get(..columns.next_multiple_of(2)).unwrap_or(x);
+            let x = x.get(..columns).unwrap_or(x);
+            for (words, &x) in run(RESET, 0).as_chunks::<4>().0.iter().zip(x) {
+                quad4_mac(&mut acc, words, x);
+            }
+            let words = run(CANDIDATE, 0).as_chunks::<4>().0;
+            for ([n0, n1, n2, n3], [x0, x1]) in words.iter().zip(pairs.as_chunks::<2>().0) {
+                let [.., acc] = &mut acc;
+                candidate4_mac(acc, [*n2, *n3], *x0);
+                candidate4_mac(acc, [*n0, *n1], *x1);
             }
         }
         Layout::Vector => {
@@ -275,24 +298,23 @@ fn pair4_mac(acc: &mut Accumulators, words: &[u8; 4 * GATES], x: &[i16; 4]) {
     }
 }
 
-/// Two columns of four units: a word with r and z for each, one for both with the candidate.
+/// A column of four units' r and z.
 #[inline]
-fn quad4_mac(acc: &mut Accumulators, rz: &[u8; 8], n: &[u8; 4], x: &[i16; 2]) {
-    let [
-        [ra, rb, rc, rd, ..],
-        [za, zb, zc, zd, ..],
-        [na, nb, nc, nd, ..],
-    ] = acc;
-    let [n0, n1, n2, n3] = *n;
-    for ((words, [n_low, n_high]), &x) in rz.as_chunks().0.iter().zip([[n2, n3], [n0, n1]]).zip(x) {
-        let [r0, r1, z0, z1] = *words;
-        halves_mac(ra, rb, r0, 0x80, x);
-        halves_mac(rc, rd, r1, 0x80, x);
-        halves_mac(za, zb, z0, 0x80, x);
-        halves_mac(zc, zd, z1, 0, x);
-        halves_mac(na, nb, n_low, 0x80, x);
-        halves_mac(nc, nd, n_high, 0, x);
-    }
+fn quad4_mac(acc: &mut Accumulators, word: &[u8; 4], x: i16) {
+    let [[ra, rb, rc, rd, ..], [za, zb, zc, zd, ..], _] = acc;
+    let [r0, r1, z0, z1] = *word;
+    halves_mac(ra, rb, r0, 0x80, x);
+    halves_mac(rc, rd, r1, 0x80, x);
+    halves_mac(za, zb, z0, 0x80, x);
+    halves_mac(zc, zd, z1, 0, x);
+}
+
+/// A column of four units' candidates.
+#[inline]
+fn candidate4_mac(acc: &mut [i32; MAX_GROUP], [low, high]: [u8; 2], x: i16) {
+    let [a, b, c, d, ..] = acc;
+    halves_mac(a, b, low, 0x80, x);
+    halves_mac(c, d, high, 0, x);
 }
 
 /// Two columns of eight rows.
@@ -353,10 +375,12 @@ fn of_unit(acc: &Accumulators, g: usize) -> [i32; GATES] {
 /// The main variant in any layout.
 #[inline(never)]
 fn gru_main(layer: &GruLayer<'_>, x: &[i16], h: &[i16], out: &mut [i16]) {
-    each_block(layer, |first, w, u, params| {
-        let aw = accumulate(layer.layout, w, layer.input(), x);
-        let au = accumulate(layer.layout, u, layer.units(), h);
-        let params = params.chunks_exact(UNIT_PARAMS).map(UnitParams::read);
+    each_block(layer, |first, weights, params| {
+        let aw = accumulate(layer, weights, false, x);
+        let au = accumulate(layer, weights, true, h);
+        let params = params
+            .chunks_exact(UNIT_PARAMS)
+            .map(|p| UnitParams::read(layer.layout, p));
         let units = h.iter().zip(out.iter_mut()).skip(first);
         for (g, (p, (&h, out))) in params.zip(units).enumerate() {
             *out = main_unit(layer, &p, of_unit(&aw, g), of_unit(&au, g), h);
@@ -364,20 +388,15 @@ fn gru_main(layer: &GruLayer<'_>, x: &[i16], h: &[i16], out: &mut [i16]) {
     });
 }
 
-/// Calls `f(first unit, input part, recurrent part, parameters)` for every block.
+/// Calls `f(first unit, weights, parameters)` for every block.
 #[inline]
-fn each_block(layer: &GruLayer<'_>, mut f: impl FnMut(usize, &[u8], &[u8], &[u8])) {
+fn each_block(layer: &GruLayer<'_>, mut f: impl FnMut(usize, &[u8], &[u8])) {
     let (input, units, layout) = (layer.input(), layer.units(), known(layer.layout));
     let block_len = layout.gru_block_len(input, units).max(1);
     for (b, block) in layer.blocks.chunks_exact(block_len).enumerate() {
-        let parts = block
-            .split_at_checked(layout.gru_weights_len(input, units))
-            .and_then(|(weights, params)| {
-                let (w, u) = weights.split_at_checked(layout.gru_part_len(input))?;
-                Some((w, u.get(..layout.gru_part_len(units))?, params))
-            });
-        if let Some((w, u, params)) = parts {
-            f(b * layout.gru_group(), w, u, params);
+        let parts = block.split_at_checked(layout.gru_weights_len(input, units));
+        if let Some((weights, params)) = parts {
+            f(b * layout.gru_group(), weights, params);
         }
     }
 }
@@ -442,10 +461,12 @@ pub(crate) fn gru_any(
     };
     if !variant.reset_after {
         // scratch = r ∘ h of all units, before any candidate can be computed.
-        each_block(layer, |first, w, u, params| {
-            let aw = accumulate(layer.layout, w, layer.input(), x);
-            let au = accumulate(layer.layout, u, layer.units(), h);
-            let params = params.chunks_exact(UNIT_PARAMS).map(UnitParams::read);
+        each_block(layer, |first, weights, params| {
+            let aw = accumulate(layer, weights, false, x);
+            let au = accumulate(layer, weights, true, h);
+            let params = params
+                .chunks_exact(UNIT_PARAMS)
+                .map(|p| UnitParams::read(layer.layout, p));
             let units = h.iter().zip(scratch.iter_mut()).skip(first);
             for (g, (p, (&h, rh))) in params.zip(units).enumerate() {
                 let r = v.gate(&p, RESET, of_unit(&aw, g), of_unit(&au, g));
@@ -453,15 +474,17 @@ pub(crate) fn gru_any(
             }
         });
     }
-    each_block(layer, |first, w, u, params| {
-        let aw = accumulate(layer.layout, w, layer.input(), x);
-        let au = accumulate(layer.layout, u, layer.units(), h);
+    each_block(layer, |first, weights, params| {
+        let aw = accumulate(layer, weights, false, x);
+        let au = accumulate(layer, weights, true, h);
         let au_n = if variant.reset_after {
             au
         } else {
-            accumulate(layer.layout, u, layer.units(), scratch)
+            accumulate(layer, weights, true, scratch)
         };
-        let params = params.chunks_exact(UNIT_PARAMS).map(UnitParams::read);
+        let params = params
+            .chunks_exact(UNIT_PARAMS)
+            .map(|p| UnitParams::read(layer.layout, p));
         let units = h.iter().zip(out.iter_mut()).skip(first);
         for (g, (p, (&h, out))) in params.zip(units).enumerate() {
             let (aw, au, au_n) = (of_unit(&aw, g), of_unit(&au, g), of_unit(&au_n, g));

@@ -22,9 +22,15 @@ use crate::activation::TANH_TABLE;
 #[cfg(target_arch = "arm")]
 use crate::artifact::FEATURE_PARAMS;
 #[cfg(target_arch = "arm")]
-use crate::layout::{Layout, align4};
+#[cfg_attr(
+    gru_active = "quad_mla",
+    allow(unused_imports, reason = "for words only")
+)]
+use crate::layout::{Layout, align4, input_copy};
 #[cfg(target_arch = "arm")]
 use crate::model::{DenseLayer, GruLayer};
+#[cfg(target_arch = "arm")]
+use core::{mem::offset_of, ptr::from_ref};
 
 /// The layout that the assembly reads.
 #[cfg(target_arch = "arm")]
@@ -42,46 +48,41 @@ const HALVED: Option<Layout> = if cfg!(all(not(gru_active = "quad_mla"), feature
     None
 };
 
-/// What a Dense layer's assembly reads; its order is the assembly's.
+/// What the assembly reads of a layer is where it has it.
 #[cfg(target_arch = "arm")]
-#[repr(C)]
-struct DenseArgs {
-    weights: *const u8,
-    x: *const i16,
-    out: *mut i16,
-    params: *const u8,
-    /// Pairs of columns, at least one.
-    pairs: usize,
-    /// Blocks of four rows, at least one.
-    count: usize,
-}
+const _: () = {
+    assert!(offset_of!(GruLayer<'_>, input) == 16);
+    assert!(offset_of!(GruLayer<'_>, units) == 18);
+    assert!(offset_of!(GruLayer<'_>, nh_shift) == 21);
+    assert!(offset_of!(GruLayer<'_>, w_shift) == 22);
+    assert!(offset_of!(DenseLayer<'_>, input) == 8);
+    assert!(offset_of!(DenseLayer<'_>, units) == 10);
+};
 
 /// The instructions, and nothing else.
 #[cfg(target_arch = "arm")]
 #[allow(unsafe_code, reason = "the layers are written in assembly")]
 mod shim {
-    use super::DenseArgs;
-
-    /// Pairs of columns that a pass of `quad_v6m.s` does: one where the crate is optimized for size, a kilobyte less
-    /// for a tenth more cycles.
+    /// Columns of eight rows and pairs of columns of four that a pass of the assembly does: one where the crate is
+    /// optimized for size.
     #[cfg(all(not(gru_active = "quad_mla"), not(gru_small)))]
-    macro_rules! pairs {
+    macro_rules! passes {
         () => {
-            ".equ GRU_PAIRS, 8\n"
+            ".equ GRU_COLUMNS, 32\n.equ GRU_COLUMNS4, 16\n.equ GRU_PAIRS, 8\n"
         };
     }
     #[cfg(all(not(gru_active = "quad_mla"), gru_small))]
-    macro_rules! pairs {
+    macro_rules! passes {
         () => {
-            ".equ GRU_PAIRS, 1\n"
+            ".equ GRU_COLUMNS, 1\n.equ GRU_COLUMNS4, 1\n.equ GRU_PAIRS, 1\n"
         };
     }
 
     #[cfg(not(any(gru_active = "quad_mla", feature = "int4")))]
-    core::arch::global_asm!(pairs!(), include_str!("quad_v6m.s"), options(raw));
+    core::arch::global_asm!(passes!(), include_str!("quad_v6m.s"), options(raw));
     #[cfg(all(not(gru_active = "quad_mla"), feature = "int4"))]
     core::arch::global_asm!(
-        pairs!(),
+        passes!(),
         include_str!("quad_v6m.s"),
         include_str!("quad4_v6m.s"),
         options(raw)
@@ -92,43 +93,49 @@ mod shim {
     // SAFETY: the functions are defined in either file with these arguments; they follow the
     // procedure call standard, read and write only what the arguments describe, and keep nothing.
     unsafe extern "C" {
-        /// Reads `count >= 1` blocks of weights with their parameters at offset `params`, and
-        /// `align4` of the columns of `x` and `h`, of which there are so many pairs (at least
-        /// one); writes `4 · count` values to `out`. `shift` is `16 - nh_shift`. All pointers are
-        /// multiples of four. Four arguments come in registers, the others stay in the frame.
+        /// Reads the blocks of the layer, `align4` of the columns of `x` and of the units of `h`;
+        /// writes the new state to `h`, as many values. Writes to [`Layout::gru_scratch`] from
+        /// `buffer`. All pointers are multiples of four. Four arguments come in registers.
+        #[cfg(not(gru_active = "quad_mla"))]
         pub(super) fn gru_quad_gru(
             blocks: *const u8,
             x: *const i16,
-            h: *const i16,
-            out: *mut i16,
-            x_pairs: usize,
-            h_pairs: usize,
-            count: usize,
-            shift: u32,
+            h: *mut i16,
+            buffer: *mut i16,
+            layer: *const u8,
             table: *const u32,
-            params: usize,
-            w_shift: u32,
         );
         /// The same for half bytes.
         #[cfg(all(not(gru_active = "quad_mla"), feature = "int4"))]
         pub(super) fn gru_quad_gru4(
             blocks: *const u8,
             x: *const i16,
+            h: *mut i16,
+            buffer: *mut i16,
+            layer: *const u8,
+            table: *const u32,
+        );
+        /// The same, but the new state goes to `out`, and nothing else is written.
+        #[cfg(gru_active = "quad_mla")]
+        pub(super) fn gru_quad_gru(
+            blocks: *const u8,
+            x: *const i16,
             h: *const i16,
             out: *mut i16,
-            x_pairs: usize,
-            h_pairs: usize,
-            count: usize,
-            shift: u32,
+            layer: *const u8,
             table: *const u32,
-            params: usize,
-            w_shift: u32,
         );
-        /// Reads `count` quads of rows of `2 · pairs` words, as many parameters, and `align4` of
-        /// the columns of `x`; writes `4 · count` values to `out`. All pointers are multiples of
+        /// Reads the weights and parameters of the layer, and `align4` of the columns of `x`; writes
+        /// a value for each row to `out`, `quad_v7m.s` for each of four. All pointers are multiples of
         /// four.
-        pub(super) fn gru_quad_dense(args: &DenseArgs);
+        pub(super) fn gru_quad_dense(
+            bytes: *const u8,
+            x: *const i16,
+            out: *mut i16,
+            layer: *const u8,
+        );
         /// Copies `count` times eight bytes. Both pointers are multiples of four.
+        #[cfg(gru_active = "quad_mla")]
         pub(super) fn gru_quad_copy(from: *const i16, to: *mut i16, count: usize);
         /// Reads `count >= 1` times twelve bytes from a multiple of four and as many values of
         /// `raw`; writes as many to `x`.
@@ -153,46 +160,34 @@ fn aligned<T>(slice: &[T]) -> bool {
 
 /// Whether the buffers are what the assembly assumes; the layer's own numbers and bytes are, because
 /// the loader has made it.
-// Its frame is gone again when the assembly needs the stack.
 #[cfg(target_arch = "arm")]
-#[inline(never)]
-fn gru_is_sound(layer: &GruLayer<'_>, x: &[i16], h: &[i16], out: &[i16]) -> bool {
-    let units = align4(layer.units());
-    let addresses = x.as_ptr().addr() | h.as_ptr().addr() | out.as_ptr().addr();
+#[inline(always)]
+fn gru_is_sound(layer: &GruLayer<'_>, x: &[i16], h: &[i16], beside: &[i16]) -> bool {
+    let (input, units) = (align4(layer.input()), align4(layer.units()));
+    let scratch = if cfg!(gru_active = "quad_mla") {
+        units
+    } else {
+        2 * (input_copy(layer.input(), layer.w_shift) + layer.input() + units)
+    };
+    let addresses = x.as_ptr().addr() | h.as_ptr().addr() | beside.as_ptr().addr();
     let layout = known(layer.layout);
     (layout == LAYOUT || HALVED == Some(layout))
         && addresses & 3 == 0
-        && x.len() >= align4(layer.input())
+        && x.len() >= input
         && h.len() >= units
-        && out.len() >= units
+        && beside.len() >= scratch
 }
 
+/// Whether the buffers are what the assembly assumes; the layer's own bytes are, because the loader
+/// has made it.
 #[cfg(target_arch = "arm")]
-impl DenseArgs {
-    /// Whether the buffers are what the assembly assumes; the layer's own bytes are, because the
-    /// loader has made it.
-    #[inline(always)]
-    fn sound(layer: &DenseLayer<'_>, x: &[i16], out: &[i16]) -> bool {
-        let addresses = x.as_ptr().addr() | out.as_ptr().addr();
-        known(layer.layout).whole() == LAYOUT
-            && addresses & 3 == 0
-            && x.len() >= align4(layer.input())
-            && out.len() >= align4(layer.units())
-    }
-
-    #[inline(always)]
-    fn new(layer: &DenseLayer<'_>, x: &[i16], out: &mut [i16]) -> Self {
-        let (input, units) = (layer.input(), layer.units());
-        let weights_len = LAYOUT.dense_weights_len(input, units);
-        Self {
-            weights: layer.bytes.as_ptr(),
-            x: x.as_ptr(),
-            out: out.as_mut_ptr(),
-            params: layer.bytes.as_ptr().wrapping_add(weights_len),
-            pairs: input.div_ceil(2),
-            count: units.div_ceil(4),
-        }
-    }
+#[inline(always)]
+fn dense_is_sound(layer: &DenseLayer<'_>, x: &[i16], out: &[i16]) -> bool {
+    let addresses = x.as_ptr().addr() | out.as_ptr().addr();
+    known(layer.layout).whole() == LAYOUT
+        && addresses & 3 == 0
+        && x.len() >= align4(layer.input())
+        && out.len() >= align4(layer.units())
 }
 
 /// Layers in assembly for cores without dual multiply-accumulate.
@@ -211,6 +206,7 @@ impl Kernel for Quad {
     const LAYOUT: Layout = LAYOUT;
     const HALVED: Option<Layout> = HALVED;
 
+    #[cfg(gru_active = "quad_mla")]
     #[inline(always)]
     fn gru(layer: &GruLayer<'_>, x: &[i16], h: &[i16], out: &mut [i16]) {
         if !gru_is_sound(layer, x, h, out) {
@@ -219,60 +215,76 @@ impl Kernel for Quad {
             }
             return;
         }
-        let (input, units) = (layer.input(), layer.units());
         #[allow(unsafe_code, reason = "the layer is written in assembly")]
         // SAFETY: `gru_is_sound` has checked the lengths and alignments of the buffers, `GruLayer`
-        // promises those of its blocks, and `out` is a unique borrow apart from the others.
+        // promises those of its blocks, its fields are where the assembly has them, and `out` is a
+        // unique borrow apart from the others.
         unsafe {
-            #[cfg(all(not(gru_active = "quad_mla"), feature = "int4"))]
-            if layer.layout == Layout::Quad4 {
-                return shim::gru_quad_gru4(
-                    layer.blocks.as_ptr(),
-                    x.as_ptr(),
-                    h.as_ptr(),
-                    out.as_mut_ptr(),
-                    input.div_ceil(2),
-                    units.div_ceil(2),
-                    units.div_ceil(4),
-                    16 - layer.nh_shift as u32,
-                    TANH_TABLE.as_ptr(),
-                    Layout::Quad4.gru_weights_len(input, units),
-                    layer.w_shift as u32,
-                );
-            }
             shim::gru_quad_gru(
                 layer.blocks.as_ptr(),
                 x.as_ptr(),
                 h.as_ptr(),
                 out.as_mut_ptr(),
-                input.div_ceil(2),
-                units.div_ceil(2),
-                units.div_ceil(4),
-                16 - layer.nh_shift as u32,
+                from_ref(layer).cast(),
                 TANH_TABLE.as_ptr(),
-                LAYOUT.gru_weights_len(input, units),
-                layer.w_shift as u32,
+            )
+        }
+    }
+
+    #[cfg(not(gru_active = "quad_mla"))]
+    #[inline(always)]
+    fn update(layer: &GruLayer<'_>, x: &[i16], h: &mut [i16], scratch: &mut [i16]) {
+        if !gru_is_sound(layer, x, h, scratch) {
+            if PORTABLE && let Some(out) = scratch.get_mut(..align4(layer.units())) {
+                Portable::gru(layer, x, h, out);
+                Self::store(out, h);
+            }
+            return;
+        }
+        let run = match HALVED {
+            #[cfg(feature = "int4")]
+            Some(halved) if layer.layout == halved => shim::gru_quad_gru4,
+            _ => shim::gru_quad_gru,
+        };
+        #[allow(unsafe_code, reason = "the layer is written in assembly")]
+        // SAFETY: `gru_is_sound` has checked the lengths and alignments of the buffers, `GruLayer`
+        // promises those of its blocks, its fields are where the assembly has them, and `h` and
+        // `scratch` are unique borrows apart from each other.
+        unsafe {
+            run(
+                layer.blocks.as_ptr(),
+                x.as_ptr(),
+                h.as_mut_ptr(),
+                scratch.as_mut_ptr(),
+                from_ref(layer).cast(),
+                TANH_TABLE.as_ptr(),
             )
         }
     }
 
     #[inline(always)]
     fn dense(layer: &DenseLayer<'_>, x: &[i16], out: &mut [i16]) {
-        if !DenseArgs::sound(layer, x, out) {
+        if !dense_is_sound(layer, x, out) {
             if PORTABLE {
                 portable::dense_any(layer, x, out);
             }
             return;
         }
-        let args = DenseArgs::new(layer, x, out);
         #[allow(unsafe_code, reason = "the layer is written in assembly")]
-        // SAFETY: `sound` has checked the lengths and alignments of the buffers, `DenseLayer`
-        // promises those of its bytes, and `out` is a unique borrow apart from the others.
+        // SAFETY: `dense_is_sound` has checked the lengths and alignments of the buffers,
+        // `DenseLayer` promises those of its bytes and has its fields where the assembly has them, and
+        // `out` is a unique borrow apart from the others.
         unsafe {
-            shim::gru_quad_dense(&args)
+            shim::gru_quad_dense(
+                layer.bytes.as_ptr(),
+                x.as_ptr(),
+                out.as_mut_ptr(),
+                from_ref(layer).cast(),
+            );
         }
     }
 
+    #[cfg(gru_active = "quad_mla")]
     #[inline]
     fn store(new: &[i16], h: &mut [i16]) {
         // The buffers of a state are such; for others the compiler would link its `memcpy`.
@@ -361,20 +373,23 @@ mod twin {
 
     /// Half bytes: `N` rows of words that hold one column each, the top one signed (`quad4_v6m.s`).
     pub(super) fn halves<const N: usize>(words: impl Iterator<Item = i32>, x: &[i16]) -> [i32; N] {
+        let topmost = x
+            .iter()
+            .fold(0i32, |sum, &x| sum + x as i32)
+            .wrapping_mul(-8);
         let mut sums = [0i32; N];
+        for k in (0..N - 1).rev() {
+            sums[k] = topmost.wrapping_add(sums[k + 1] << 4);
+        }
         for (w, &x) in words.zip(x) {
             for (k, sum) in sums.iter_mut().enumerate() {
                 let shifted = w >> (4 * (k + 8 - N));
                 *sum = sum.wrapping_add(shifted.wrapping_mul(x as i32));
             }
         }
-        let correction = x
-            .iter()
-            .fold(0i32, |sum, &x| sum + x as i32)
-            .wrapping_mul(-128);
         let mut rows = sums;
         for (row, next) in rows.iter_mut().zip(&sums[1..]) {
-            *row = (row.wrapping_sub(next << 4) << 4).wrapping_add(correction);
+            *row = row.wrapping_sub(next << 4) << 4;
         }
         rows[N - 1] <<= 4;
         rows
@@ -510,27 +525,31 @@ mod tests {
         for n in (1..=67).step_by(every).chain([longest]) {
             for round in 0..rounds {
                 let extreme = round % 2 == 0;
-                let columns = Layout::Quad4.columns(n);
+                let pairs = Layout::Quad4.columns(n);
                 let mut x: Vec<i16> = (0..n)
                     .map(|_| match extreme {
                         true => [i16::MIN, i16::MAX][rng.below(2)],
                         false => rng.bits() as i16,
                     })
                     .collect();
-                x.resize(columns, 0);
+                x.resize(pairs, 0);
                 let mut bytes = vec![0; Layout::Quad4.gru_part_len(n)];
                 let mut want = [[0i32; 4]; 3];
                 let steady = [-112, 112][rng.below(2)];
                 for (gate, want) in want.iter_mut().enumerate() {
                     for (unit, want) in want.iter_mut().enumerate() {
                         for (column, &x) in x.iter().enumerate() {
+                            if column >= Layout::Quad4.gru_columns(gate, n) {
+                                continue;
+                            }
                             let w = match (column < n, extreme) {
                                 (false, _) => 0,
                                 (true, true) if n > 67 => steady,
                                 (true, true) => [-112, 112][rng.below(2)],
                                 (true, false) => 16 * rng.range(-7, 7) as i8,
                             };
-                            let place = Layout::Quad4.gru_weight(n, gate, unit, column);
+                            let layout = Layout::Quad4;
+                            let place = layout.gru_weight((n, 0), false, gate, unit, column);
                             bytes[place.byte] = place.encode(bytes[place.byte], w);
                             *want += w as i32 * x as i32;
                         }
@@ -540,8 +559,8 @@ mod tests {
                     .chunks_exact(4)
                     .map(|w| i32::from_le_bytes(w.try_into().unwrap()))
                     .collect();
-                let (gates, candidate) = words.split_at(columns);
-                let [ra, rb, rc, rd, za, zb, zc, zd] = twin::halves(gates.iter().copied(), &x);
+                let (candidate, gates) = words.split_at(pairs / 2);
+                let [ra, rb, rc, rd, za, zb, zc, zd] = twin::halves(gates.iter().copied(), &x[..n]);
                 assert_eq!([[ra, rb, rc, rd], [za, zb, zc, zd]], want[..2], "{n}");
                 let candidate = candidate.iter().flat_map(|&w| [w, w << 16]);
                 assert_eq!(twin::halves(candidate, &x), want[2], "{n}");
@@ -595,9 +614,10 @@ mod tests {
         for _ in 0..RANDOM_CASES {
             let (z, h, n) = (rng.below(65536) as i32, rng.bits(), rng.bits());
             let (h, n) = (h as i16, n as i16);
-            let sum = z.wrapping_mul(h as i32 - n as i32);
-            let sum = sum.wrapping_add((n as i32) << 16).wrapping_add(32768);
-            assert_eq!((sum >> 16) as i16, mix(z, h, n));
+            let product = z.wrapping_mul(h as i32 - n as i32);
+            // The last bit that the shift drops is the carry.
+            let sum = (product >> 16) + (product >> 15 & 1) + n as i32;
+            assert_eq!(sum as i16, mix(z, h, n));
         }
     }
 }

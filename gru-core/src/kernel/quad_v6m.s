@@ -1,7 +1,7 @@
 @ GRU and Dense layers on the Quad layout for ARMv6-M (Cortex-M0, M0+); also runs on ARMv7-M.
 @
-@ A block of a GRU layer has eight units: in each part reset and update of four units, those of the
-@ other four, the candidate of all. So the loop over columns always has eight rows.
+@ A block of a GRU layer has eight units: the candidate of all, reset and update of four units, those
+@ of the other four. So the loop over columns always has eight rows.
 @
 @ A word holds one column of four rows, A in the lowest byte; A, B, C biased by 128, D signed.
 @ The word shifted right by 24, 16, 8 and 0 is D, 2^8 D + C', 2^16 D + 2^8 C' + B' and
@@ -35,94 +35,27 @@
 	add	\a, \w
 	.endm
 
-	@ Two columns of eight rows: 55 cycles, 100 bytes.
-	.macro	PAIR8
+	@ One column of eight rows, x as a word: 27 cycles, 48 bytes.
+	.macro	COLUMN8
 	ldm	r1!, {r2}
-	sxth	r5, r2
-	ldm	r0!, {r3}
-	MAC4	r3, r5, r4, r6, r8, r9, r10
-	ldm	r0!, {r3}
-	MAC4	r3, r5, r4, r7, r11, r12, lr
-	asrs	r2, r2, #16
 	ldm	r0!, {r3, r4}
 	MAC4	r3, r2, r5, r6, r8, r9, r10
 	MAC4	r4, r2, r5, r7, r11, r12, lr
 	.endm
 
-	@ Two columns of four rows: 29 cycles, 52 bytes.
+	@ Two columns of four rows, x in halves, summed in r12: 31 cycles, 56 bytes.
 	.macro	PAIR4
 	ldm	r1!, {r2}
 	sxth	r3, r2
 	ldm	r0!, {r4, r5}
 	MAC4	r4, r3, r6, r7, r8, r9, r10
+	add	r12, r3
 	asrs	r2, r2, #16
+	add	r12, r2
 	MAC4	r5, r2, r6, r7, r8, r9, r10
 	.endm
 
 	.section .text.gru_quad, "ax", %progbits
-
-	@ Sums of four rows. r0 weights, r1 x, r2 -> i0 i1 i2, r3 end of x, r4 entry into the loop.
-	@ Returns r0 after the weights; the sums in r7 r8 r9 r10. Clobbers r1-r6 and r12.
-	.p2align 2
-	.thumb_func
-.Lmac4:
-	ldm	r2!, {r5, r6, r7}
-	mov	r12, r3
-	mov	r8, r6
-	mov	r9, r7
-	mov	r7, r5
-	movs	r6, #0
-	mov	r10, r6
-	bx	r4
-	.thumb_func
-.Lloop4:
-	.rept	GRU_PAIRS
-	PAIR4
-	.endr
-	cmp	r1, r12
-	beq	1f
-	b	.Lloop4
-1:	bx	lr
-
-	@ i0 i1 i2 of the x from r0 to r1 (a multiple of two words), stored at r2.
-	@ Clobbers r0, r3-r6.
-	.p2align 2
-	.thumb_func
-.Linit:
-	movs	r5, #0
-2:	ldm	r0!, {r3, r4}
-	sxth	r6, r3
-	adds	r5, r5, r6
-	asrs	r3, r3, #16
-	adds	r5, r5, r3
-	sxth	r6, r4
-	adds	r5, r5, r6
-	asrs	r4, r4, #16
-	adds	r5, r5, r4
-	cmp	r0, r1
-	bne	2b
-	lsls	r5, r5, #7
-	negs	r5, r5
-	lsls	r4, r5, #8
-	adds	r4, r4, r5
-	lsls	r3, r4, #8
-	adds	r3, r3, r5
-	stm	r2!, {r3, r4, r5}
-	bx	lr
-
-	@ \out = address of the entry into the loop at label \loop with pairs of \bytes bytes, for
-	@ \pairs >= 1 pairs: the first pass does what is left over from a multiple of \mask + 1.
-	.macro	ENTRY out, t, pairs, loop, bytes, mask
-	negs	\out, \pairs
-	movs	\t, #\mask
-	ands	\out, \t
-	movs	\t, #\bytes
-	muls	\out, \t, \out
-	ldr	\t, =\loop
-	adds	\out, \out, \t
-	movs	\t, #1
-	orrs	\out, \t
-	.endm
 
 @ ---- arithmetic ------------------------------------------------------------------------
 
@@ -165,35 +98,35 @@
 	.endm
 
 @ ---- GRU layer -------------------------------------------------------------------------
+@
+@ The loop reads x and h as words, which the buffer holds: x, x shifted by w_shift and h, so that
+@ the sums of a gate over both are those of one row. The second x may be the first. The state is
+@ changed in place.
 
-	.equ	F_W, 0		@ the first four arguments; the first one becomes the next weights of W
-	.equ	F_X, 4
-	.equ	F_HP, 8		@ h of the block's units
-	.equ	F_OUT, 12
-	.equ	F_U, 16		@ the next weights of U
-	.equ	F_PARAM, 20	@ the block's parameters
-	.equ	F_CUR, 24	@ end of the x that the loop runs over
-	.equ	F_NEXT, 28	@ where the loop goes on when it is there
-	.equ	F_XE, 32	@ entries into the loop
-	.equ	F_HE, 36
-	.equ	F_X16, 40	@ bytes of two words for each column of x
-	.equ	F_H32, 44	@ and of four for each of h
-	.equ	F_H, 48
-	.equ	F_IX, 52	@ i0 i1 i2 of x
-	.equ	F_IH, 64	@ of h
-	.equ	F_IJ, 76	@ of x, and 2^-w_shift of those of h
-	.equ	F_NX, 88	@ eight units each
-	.equ	F_NH, 120
-	.equ	FRAME, 156
-	.equ	ARGS, FRAME + 36	@ the other arguments, behind the saved registers
-	.equ	F_XEND, ARGS	@ comes as pairs of columns of x
-	.equ	F_HEND, ARGS + 4	@ comes as pairs of columns of h
-	.equ	F_BLOCKS, ARGS + 8	@ of four units
-	.equ	F_SHIFT, ARGS + 12
-	.equ	F_TABLE, ARGS + 16
-	.equ	F_PARAMS, ARGS + 20	@ from the start of a block
-	.equ	F_WSHIFT, ARGS + 24
+	.equ	F_NEXT, 0	@ where the loop goes on when it is at the end
+	.equ	F_RX, 4		@ for x, h, both: first word, end, entry into the loop, i2
+	.equ	F_RH, 20
+	.equ	F_RJ, 36
+	.equ	F_NX, 52	@ eight units each
+	.equ	F_NH, 84
+	.equ	F_W, 116	@ the next weights
+	.equ	F_PARAM, 120	@ the block's parameters
+	.equ	F_HP, 124	@ h of the block's units
+	.equ	F_CUR, 128	@ end of the x that the loop runs over
+	.equ	F_SHIFT, 132	@ of the reset product
+	.equ	F_LEN, 136	@ of a block's weights
+	.equ	FRAME, 140
+	.equ	A_LAYER, FRAME + 36	@ the arguments behind the saved registers
+	.equ	A_TABLE, A_LAYER + 4
+	.equ	F_BLOCKS, A_LAYER	@ then: of four units
 
+	@ In a GruLayer.
+	.equ	G_INPUT, 16
+	.equ	G_UNITS, 18
+	.equ	G_NH_SHIFT, 21
+	.equ	G_W_SHIFT, 22
+
+	@ A unit's parameters; the biases are biased by 32768.
 	.equ	MU_R, 0
 	.equ	MU_Z, 2
 	.equ	MW_N, 4
@@ -203,44 +136,43 @@
 	.equ	B_NX, 12
 	.equ	B_NH, 14
 
-	@ One row: acc to b + 32768 + req(acc). r1 parameters, r5 = 32768.
-	.macro	ROW acc, t, m, mul, bias
-	ldrh	\m, [r1, #\mul]
+	@ One row: acc to b + 32768 + req(acc). \p -> parameters.
+	.macro	ROW acc, t, m, p, mul, bias
+	ldrh	\m, [\p, #\mul]
 	REQ	\acc, \t, \m
-	ldrh	\m, [r1, #\bias]
-	eors	\m, r5
+	ldrh	\m, [\p, #\bias]
 	adds	\acc, \acc, \m
 	.endm
 
-	@ Four rows, units D to A, with sums \a \b \c \d: r1 = parameters; results at \slot.
+	@ Four rows, units D to A, with sums \a \b \c \d, the first one of them in r6 or r7: r1 =
+	@ parameters; results at \slot. Where \a is r6, it goes to \d meanwhile.
 	@ Clobbers r2, r3, r4, r6, \d.
 	.macro	ROWS a, b, c, d, mul, bias, slot, finish
 	mov	r2, \d
 	lsls	r4, r2, #8
 	.ifc	\a, r6
-	mov	\d, \a		@ out of the way
+	mov	\d, \a
 	.endif
-	mov	r6, r2
-	ROW	r6, r3, r2, \mul + 48, \bias + 48
-	\finish	r6, r2
-	str	r6, [sp, #\slot + 12]
+	ROW	r2, r3, r6, r1, \mul + 48, \bias + 48
+	\finish	r2, r6
+	str	r2, [sp, #\slot + 12]
 	mov	r2, \c
 	subs	r6, r2, r4
 	lsls	r4, r2, #8
-	ROW	r6, r3, r2, \mul + 32, \bias + 32
+	ROW	r6, r3, r2, r1, \mul + 32, \bias + 32
 	\finish	r6, r2
 	str	r6, [sp, #\slot + 8]
 	mov	r2, \b
 	subs	r6, r2, r4
 	lsls	r4, r2, #8
-	ROW	r6, r3, r2, \mul + 16, \bias + 16
+	ROW	r6, r3, r2, r1, \mul + 16, \bias + 16
 	\finish	r6, r2
 	str	r6, [sp, #\slot + 4]
 	.ifc	\a, r6
 	mov	r6, \d
 	.endif
 	subs	r6, \a, r4
-	ROW	r6, r3, r2, \mul, \bias
+	ROW	r6, r3, r2, r1, \mul, \bias
 	\finish	r6, r2
 	str	r6, [sp, #\slot]
 	.endm
@@ -248,157 +180,213 @@
 	.macro	KEEP u, t
 	.endm
 
-	@ To sat16, r0 = 65535.
+	@ To sat16 + 32768 in the lower half, r5 = 65535.
 	.macro	SAT u, t
-	CLAMP	\u, \t, r0
-	uxth	\u, \u
-	subs	\u, \u, r5
+	CLAMP	\u, \t, r5
 	.endm
 
-	@ A high register shifted to the left by \by.
-	.macro	SHIFT high, t, by
-	mov	\t, \high
-	lsls	\t, \by
-	mov	\high, \t
+	@ \sum less \next shifted by \by.
+	.macro	PART sum, next, by=8
+	mov	r2, \next
+	lsls	r2, r2, #\by
+	subs	\sum, \sum, r2
 	.endm
 
-	@ The gates of unit \u of four: sums of r in r6, of z in r7; r0 = parameters of the four, r1 = table, \max = 65535,
-	@ \mask = 2044 or nothing, r5 = 32768. Clobbers r2, r3, r6, r7.
-	.macro	UNIT u, half, max, mask
-	ldrh	r2, [r0, #MU_R + 16 * \u]
-	REQ	r6, r3, r2
-	ldrh	r2, [r0, #B_R + 16 * \u]
-	eors	r2, r5
-	adds	r6, r6, r2
+	@ The gates of unit \u of four: sum of r in r6; ZSUM_\u makes that of z in r7. r0 = parameters of the four, r1 = table,
+	@ \max = 65535, \mask = 2044 or nothing, r5 = 32768, \shift the shift of the reset product or
+	@ nothing. Clobbers r2, r3, r6, r7.
+	.macro	UNIT u, half, max, mask, shift
+	ROW	r6, r3, r2, r0, MU_R + 16 * \u, B_R + 16 * \u
 	CLAMP	r6, r2, \max
 	TANH	r6, r2, r3, \mask
 	adds	r6, r6, r5		@ r
 	ldr	r2, [sp, #F_NH + 16 * \half + 4 * \u]
+	uxth	r2, r2
+	subs	r2, r2, r5
 	muls	r6, r2, r6
+	.ifb	\shift
 	ldr	r3, [sp, #F_SHIFT]
+	.else
+	mov	r3, \shift
+	.endif
 	asrs	r6, r3
 	ldr	r2, [sp, #F_NX + 16 * \half + 4 * \u]
 	adds	r6, r6, r2
 	CLAMP	r6, r2, \max
 	TANH	r6, r2, r3, \mask		@ n
-	ldrh	r2, [r0, #MU_Z + 16 * \u]
-	REQ	r7, r3, r2
-	ldrh	r2, [r0, #B_Z + 16 * \u]
-	eors	r2, r5
-	adds	r7, r7, r2
+	ROW	r7, r3, r2, r0, MU_Z + 16 * \u, B_Z + 16 * \u
 	CLAMP	r7, r2, \max
 	TANH	r7, r2, r3, \mask
 	adds	r7, r7, r5		@ z
-	ldr	r2, [sp, #F_HP]		@ n + z (h - n), rounded
-	ldrh	r2, [r2, #8 * \half + 2 * \u]
+	ldr	r3, [sp, #F_HP]		@ n + z (h - n), rounded
+	ldrh	r2, [r3, #8 * \half + 2 * \u]
 	sxth	r2, r2
 	subs	r2, r2, r6
 	muls	r2, r7, r2
-	lsls	r6, r6, #16
-	adds	r2, r2, r6
-	adds	r2, r2, r5
-	asrs	r2, r2, #16
-	ldr	r3, [sp, #F_OUT]
+	asrs	r2, r2, #16		@ modulo 2^16; leaves what rounds in the carry
+	adcs	r2, r6
 	strh	r2, [r3, #8 * \half + 2 * \u]
 	.endm
 
-	@ The loop over eight rows, with weights from r0: sums start at \init, \next comes after it.
+	@ The loop over eight rows, with weights from r0, from \record; \next comes after it.
 	@ Sums of the first word in r6 r8 r9 r10, of the second in r7 r11 r12 lr. Clobbers r1-r5.
-	.macro	START8 x, end, entry, init, next
+	.macro	START8 record, next, far
+	.ifb	\far
 	adr	r2, \next
-	ldr	r1, [sp, #\end]
-	str	r1, [sp, #F_CUR]
+	.else
+	ldr	r2, =\next
+	.endif
 	str	r2, [sp, #F_NEXT]
-	ldr	r1, [sp, #\x]
-	add	r2, sp, #\init
-	ldm	r2!, {r5, r6, r7}
-	ldr	r4, [sp, #\entry]
+	add	r2, sp, #\record
+	ldm	r2!, {r1, r3, r4, r5}
+	str	r3, [sp, #F_CUR]
+	mov	r9, r5
+	mov	r12, r5
+	lsls	r6, r5, #8
+	adds	r6, r6, r5		@ i1
 	mov	r8, r6
-	mov	r9, r7
 	mov	r11, r6
-	mov	r12, r7
-	movs	r6, #0
-	mov	r10, r6
-	mov	lr, r6
-	mov	r6, r5
-	mov	r7, r5
+	lsls	r6, r6, #8
+	adds	r6, r6, r5		@ i0
+	movs	r7, r6
+	movs	r5, #0
+	mov	r10, r5
+	mov	lr, r5
 	bx	r4
 	.endm
 
-	@ Reset and update of four units: the sums over x, on top of them, shifted, those over h, and the
-	@ new states.
+	@ Reset and update of four units from the sums, and the new states.
 	.macro	FOUR half
-	ldr	r0, [sp, #F_W]
-	START8	F_X, F_XEND, F_XE, F_IJ, .Lshift\half
-	.p2align 2
-.Lshift\half:
-	.if	\half == 0
-	str	r0, [sp, #F_W]
-	.endif
-	ldr	r0, [sp, #F_U]
-	ldr	r2, [sp, #F_WSHIFT]
-	lsls	r6, r2
-	lsls	r7, r2
-	SHIFT	r8, r4, r2
-	SHIFT	r9, r4, r2
-	SHIFT	r10, r4, r2
-	SHIFT	r11, r4, r2
-	SHIFT	r12, r4, r2
-	SHIFT	lr, r4, r2
-	adr	r1, .Lgates\half
-	ldr	r2, [sp, #F_HEND]
-	str	r1, [sp, #F_NEXT]
-	str	r2, [sp, #F_CUR]
-	ldr	r1, [sp, #F_H]
-	ldr	r4, [sp, #F_HE]
-	bx	r4
 	.p2align 2
 .Lgates\half:
 	.if	\half == 0
-	str	r0, [sp, #F_U]
+	str	r0, [sp, #F_W]
 	.endif
 	ldr	r0, [sp, #F_PARAM]
 	.if	\half == 1
 	adds	r0, #64
 	.endif
-	ldr	r1, [sp, #F_TABLE]
+	ldr	r1, [sp, #A_TABLE]
 	movs	r5, #128
 	lsls	r5, r5, #8
 	adds	r4, r5, r5
 	subs	r4, #1
-	mov	r2, r8
-	lsls	r2, r2, #8
-	subs	r6, r6, r2
-	mov	r2, r11
-	lsls	r2, r2, #8
-	subs	r7, r7, r2
+	PART	r6, r8
+	PART	r7, r11
 	UNIT	0, \half, r4
 	mov	r6, r8
-	mov	r2, r9
-	lsls	r2, r2, #8
-	subs	r6, r6, r2
+	PART	r6, r9
 	mov	r7, r11
-	mov	r2, r12
-	lsls	r2, r2, #8
-	subs	r7, r7, r2
+	PART	r7, r12
 	mov	r8, r4			@ two high registers are free from here on
-	movs	r4, #255
-	lsls	r4, r4, #3
-	adds	r4, #4
-	UNIT	1, \half, r8, r4
+	ldr	r4, [sp, #F_SHIFT]
+	mov	r11, r4
+	ldr	r4, =2044
+	UNIT	1, \half, r8, r4, r11
 	mov	r6, r9
-	mov	r2, r10
-	lsls	r2, r2, #8
-	subs	r6, r6, r2
+	PART	r6, r10
 	mov	r7, r12
-	mov	r2, lr
-	lsls	r2, r2, #8
-	subs	r7, r7, r2
-	UNIT	2, \half, r8, r4
+	PART	r7, lr
+	UNIT	2, \half, r8, r4, r11
 	mov	r6, r10
 	mov	r7, lr
-	UNIT	3, \half, r8, r4
+	UNIT	3, \half, r8, r4, r11
 	.endm
+
+	@ Words from the 16-bit values from r0 to r1 (a multiple of four) to r2; r7 = their sum.
+	@ Clobbers r0, r2-r6.
+	.p2align 2
+	.thumb_func
+.Lexpand:
+	movs	r7, #0
+1:	ldm	r0!, {r4, r6}
+	sxth	r3, r4
+	asrs	r4, r4, #16
+	sxth	r5, r6
+	asrs	r6, r6, #16
+	stm	r2!, {r3, r4, r5, r6}
+	adds	r3, r3, r4
+	adds	r5, r5, r6
+	adds	r7, r7, r3
+	adds	r7, r7, r5
+	cmp	r0, r1
+	bne	1b
+	bx	lr
+
+	@ Both kernels: the words and their sums. r0 = blocks, r1 = x, r2 = h, r3 = buffer; the frame is
+	@ there. Returns r1 = the sum over x, r4 over x, shifted, and h, r5 over h; r6 = columns of x, r7 of h; at
+	@ F_RX, F_RJ, F_RH the first words. Clobbers all others.
+	.p2align 2
+	.thumb_func
+.Lwords:
+	mov	r8, lr
+	str	r0, [sp, #F_W]
+	str	r2, [sp, #F_HP]
+	str	r3, [sp, #F_RX]
+	ldr	r4, [sp, #A_LAYER]
+	ldrb	r5, [r4, #G_NH_SHIFT]
+	movs	r6, #16
+	subs	r6, r6, r5
+	str	r6, [sp, #F_SHIFT]
+	ldrb	r7, [r4, #G_W_SHIFT]
+	mov	r9, r7
+	ldrh	r6, [r4, #G_INPUT]
+	mov	r10, r6
+	ldrh	r7, [r4, #G_UNITS]
+	mov	r11, r7
+	adds	r7, #3
+	lsrs	r7, r7, #2
+	str	r7, [sp, #F_BLOCKS]
+	movs	r2, r3
+	movs	r0, r1
+	adds	r6, #3
+	lsrs	r6, r6, #2
+	lsls	r6, r6, #3
+	adds	r1, r0, r6
+	bl	.Lexpand
+	mov	r12, r7
+	@ The words of the gates' x are others where they are shifted or the columns odd.
+	mov	r6, r10
+	mov	r7, r9
+	ldr	r0, [sp, #F_RX]
+	movs	r1, r2
+	movs	r2, r0
+	lsls	r4, r6, #31
+	orrs	r4, r7
+	beq	2f
+	adds	r4, r6, #1
+	lsrs	r4, r4, #1
+	lsls	r4, r4, #3
+	adds	r2, r0, r4
+	str	r2, [sp, #F_RJ]
+1:	ldm	r0!, {r3, r4, r5, r6}
+	lsls	r3, r7
+	lsls	r4, r7
+	lsls	r5, r7
+	lsls	r6, r7
+	stm	r2!, {r3, r4, r5, r6}
+	cmp	r0, r1
+	bne	1b
+	ldr	r2, [sp, #F_RJ]
+2:	str	r2, [sp, #F_RJ]
+	mov	r6, r10
+	lsls	r6, r6, #2
+	adds	r2, r2, r6
+	str	r2, [sp, #F_RH]
+	ldr	r0, [sp, #F_HP]
+	ldr	r7, [sp, #F_BLOCKS]
+	lsls	r7, r7, #3
+	adds	r1, r0, r7
+	bl	.Lexpand
+	mov	r3, r9
+	mov	r1, r12
+	movs	r4, r1
+	lsls	r4, r3
+	adds	r4, r4, r7
+	movs	r5, r7
+	mov	r6, r10
+	mov	r7, r11
+	bx	r8
 
 	.global	gru_quad_gru
 	.type	gru_quad_gru, %function
@@ -412,133 +400,65 @@ gru_quad_gru:
 	mov	r7, r11
 	push	{r4-r7}
 	sub	sp, #FRAME
-	mov	r4, sp
-	stm	r4!, {r0-r3}
-	str	r2, [sp, #F_H]
-	@ Entries into the loop; the arguments hold the numbers of pairs.
-	ldr	r0, [sp, #F_XEND]
-	ldr	r1, [sp, #F_HEND]
-	ENTRY	r2, r3, r0, .Lloop8, 100, GRU_PAIRS - 1
-	str	r2, [sp, #F_XE]
-	ENTRY	r2, r3, r1, .Lloop8, 100, GRU_PAIRS - 1
-	str	r2, [sp, #F_HE]
-	@ Ends of x and h; the sums over both run to whole double words, padded with zeros.
-	ldr	r6, [sp, #F_X]
-	lsls	r7, r0, #2
-	adds	r2, r7, r6
-	str	r2, [sp, #F_XEND]
-	lsls	r7, r7, #2
-	str	r7, [sp, #F_X16]
-	adds	r0, #1
-	lsrs	r0, r0, #1
-	lsls	r0, r0, #3
-	ldr	r6, [sp, #F_H]
-	lsls	r7, r1, #5
-	str	r7, [sp, #F_H32]
-	lsls	r7, r1, #2
-	adds	r7, r7, r6
-	str	r7, [sp, #F_HEND]
-	adds	r1, #1
-	lsrs	r1, r1, #1
-	lsls	r7, r1, #3
-	ldr	r1, [sp, #F_X]
-	adds	r1, r1, r0
-	ldr	r0, [sp, #F_X]
-	add	r2, sp, #F_IX
-	bl	.Linit
-	ldr	r0, [sp, #F_H]
-	adds	r1, r0, r7
-	bl	.Linit			@ r2 is at F_IH, then at F_IJ
-	@ The gates' sums go on over h, so they start with both corrections: multiples of 128.
-	ldr	r6, [sp, #F_WSHIFT]
-	asrs	r3, r6
-	asrs	r4, r6
-	asrs	r5, r6
-	ldr	r6, [sp, #F_IX]
-	adds	r3, r3, r6
-	ldr	r6, [sp, #F_IX + 4]
-	adds	r4, r4, r6
-	ldr	r6, [sp, #F_IX + 8]
-	adds	r5, r5, r6
-	stm	r2!, {r3-r5}
+	bl	.Lwords
+	lsls	r4, r4, #7
+	negs	r4, r4
+	str	r4, [sp, #F_RJ + 12]
+	lsls	r1, r1, #7
+	negs	r1, r1
+	str	r1, [sp, #F_RX + 12]
+	lsls	r5, r5, #7
+	negs	r5, r5
+	str	r5, [sp, #F_RH + 12]
+	@ The ends.
+	ldr	r0, [sp, #F_RX]
+	lsls	r4, r6, #2
+	adds	r0, r0, r4
+	str	r0, [sp, #F_RX + 4]
+	ldr	r0, [sp, #F_RH]
+	lsls	r4, r7, #2
+	adds	r0, r0, r4
+	str	r0, [sp, #F_RH + 4]
+	str	r0, [sp, #F_RJ + 4]
+	@ Entries into the loop: the first pass does what is left over from a multiple of them.
+	ldr	r0, =.Lloop8 + 1
+	movs	r1, #GRU_COLUMNS - 1
+	movs	r2, #48
+	adds	r4, r6, r7
+	lsls	r5, r4, #4
+	lsls	r3, r4, #3
+	adds	r5, r5, r3
+	str	r5, [sp, #F_LEN]
+	negs	r4, r4
+	ands	r4, r1
+	muls	r4, r2, r4
+	adds	r4, r4, r0
+	str	r4, [sp, #F_RJ + 8]
+	negs	r6, r6
+	ands	r6, r1
+	muls	r6, r2, r6
+	adds	r6, r6, r0
+	str	r6, [sp, #F_RX + 8]
+	negs	r7, r7
+	ands	r7, r1
+	muls	r7, r2, r7
+	adds	r7, r7, r0
+	str	r7, [sp, #F_RH + 8]
 	ldr	r0, [sp, #F_W]
 	b	.Lblock
 	.p2align 2
 	.ltorg
 
-	@ Eight units: the candidate's rows of all, then reset and update of four and four.
-.Lblock:
-	str	r0, [sp, #F_W]
-	ldr	r1, [sp, #F_PARAMS]
-	adds	r1, r1, r0
-	str	r1, [sp, #F_PARAM]
-	@ W x, candidate: behind four words a column of the others.
-	ldr	r1, [sp, #F_X16]
-	lsls	r2, r1, #1
-	adds	r0, r0, r2
-	adds	r1, r1, r0
-	str	r1, [sp, #F_U]
-	START8	F_X, F_XEND, F_XE, F_IX, .Lwx
-	.p2align 2
-.Lwx:
-	ldr	r1, [sp, #F_PARAM]
-	movs	r5, #128
-	lsls	r5, r5, #8
-	ROWS	r6, r8, r9, r10, MW_N, B_NX, F_NX, KEEP
-	adds	r1, #64
-	ROWS	r7, r11, r12, lr, MW_N, B_NX, F_NX + 16, KEEP
-	@ U h, candidate.
-	ldr	r2, [sp, #F_H32]
-	adds	r0, r0, r2
-	START8	F_H, F_HEND, F_HE, F_IH, .Luh
-	.p2align 2
-.Luh:
-	ldr	r1, [sp, #F_PARAM]
-	movs	r5, #128
-	lsls	r5, r5, #8
-	adds	r0, r5, r5
-	subs	r0, #1
-	ROWS	r6, r8, r9, r10, MU_N, B_NH, F_NH, SAT
-	adds	r1, #64
-	ROWS	r7, r11, r12, lr, MU_N, B_NH, F_NH + 16, SAT
-	FOUR	0
-	ldr	r1, [sp, #F_BLOCKS]
-	subs	r1, #1
-	bne	1f
-	b	.Lend
-1:	subs	r1, #1
-	str	r1, [sp, #F_BLOCKS]
-	b	.Lfour1
-.Lagain:
-	b	.Lblock			@ out of reach from the end
-
-	.p2align 2
-	.thumb_func
-.Lloop8:
-	.rept	GRU_PAIRS
-	PAIR8
-	.endr
-	ldr	r2, [sp, #F_CUR]
-	cmp	r1, r2
-	beq	1f
-	b	.Lloop8
-1:	ldr	r2, [sp, #F_NEXT]
-	mov	pc, r2
-
-	.p2align 2
-.Lfour1:
+	@ Eight units: the candidate's rows of all, then reset and update of four and four. Here are the
+	@ latter.
 	FOUR	1
 	adds	r0, #64
 	ldr	r1, [sp, #F_HP]
 	adds	r1, #16
 	str	r1, [sp, #F_HP]
-	ldr	r1, [sp, #F_OUT]
-	adds	r1, #16
-	str	r1, [sp, #F_OUT]
 	ldr	r1, [sp, #F_BLOCKS]
 	cmp	r1, #0
-	beq	.Lend
-	b	.Lagain
+	bne	.Lblock
 .Lend:
 	add	sp, #FRAME
 	pop	{r4-r7}
@@ -547,52 +467,102 @@ gru_quad_gru:
 	mov	r10, r6
 	mov	r11, r7
 	pop	{r4-r7, pc}
+	.p2align 2
+	.ltorg
+.Lblock:
+	ldr	r1, [sp, #F_LEN]
+	adds	r1, r1, r0
+	str	r1, [sp, #F_PARAM]
+	START8	F_RX, .Lwx
+	.p2align 2
+.Lwx:
+	ldr	r1, [sp, #F_PARAM]
+	ROWS	r6, r8, r9, r10, MW_N, B_NX, F_NX, KEEP
+	adds	r1, #64
+	ROWS	r7, r11, r12, lr, MW_N, B_NX, F_NX + 16, KEEP
+	START8	F_RH, .Luh
+	.p2align 2
+.Luh:
+	ldr	r1, [sp, #F_PARAM]
+	movs	r5, #1
+	lsls	r5, r5, #16
+	subs	r5, #1
+	ROWS	r6, r8, r9, r10, MU_N, B_NH, F_NH, SAT
+	adds	r1, #64
+	ROWS	r7, r11, r12, lr, MU_N, B_NH, F_NH + 16, SAT
+	START8	F_RJ, .Lgates0
+	FOUR	0
+	ldr	r1, [sp, #F_BLOCKS]
+	subs	r1, #1
+	bne	1f
+	b	.Lend
+1:	subs	r1, #1
+	str	r1, [sp, #F_BLOCKS]
+	ldr	r0, [sp, #F_W]
+	START8	F_RJ, .Lgates1, far
+	.p2align 2
+	.ltorg
+
+	.p2align 2
+.Lloop8:
+	.rept	GRU_COLUMNS
+	COLUMN8
+	.endr
+	ldr	r2, [sp, #F_CUR]
+	cmp	r1, r2
+	beq	1f
+	b	.Lloop8
+1:	ldr	r2, [sp, #F_NEXT]
+	mov	pc, r2
 	.size	gru_quad_gru, . - gru_quad_gru
 
 @ ---- Dense layer -----------------------------------------------------------------------
 
-	.equ	D_W, 0		@ arguments, as struct DenseArgs has them
+	.equ	D_W, 0
 	.equ	D_X, 4
 	.equ	D_OUT, 8
 	.equ	D_PARAMS, 12
 	.equ	D_XEND, 16
-	.equ	D_QUADS, 20
+	.equ	D_ROWS, 20	@ left
 	.equ	D_ENTRY, 24
-	.equ	D_IX, 28
-	.equ	D_FRAME, 40
+	.equ	D_FRAME, 28
 
-	@ r2 = sat16(bias + floor(r2 * m / 2^32)), the upper half unspecified; r1 -> m, bias.
-	@ Clobbers r3-r6.
+	@ In a DenseLayer.
+	.equ	L_INPUT, 8
+	.equ	L_UNITS, 10
+
+	@ Stores sat16(bias + floor(r2 * m / 2^32)) to r7; r1 -> m, bias. Both move on. r11 = 32768.
+	@ Clobbers r0, r3-r6.
 	.p2align 2
 	.thumb_func
 .Ldense_row:
-	ldr	r3, [r1]
-	uxth	r4, r2
-	asrs	r2, r2, #16
+	ldm	r1!, {r3, r4}
 	uxth	r5, r3
 	lsrs	r3, r3, #16
-	movs	r6, r4
-	muls	r6, r5, r6
-	lsrs	r6, r6, #16
+	uxth	r6, r2
+	asrs	r2, r2, #16
+	movs	r0, r5
+	muls	r0, r6, r0
+	lsrs	r0, r0, #16
 	muls	r5, r2, r5
-	adds	r6, r6, r5	@ ah ml + (al ml >> 16): fits
-	muls	r4, r3, r4
+	adds	r0, r0, r5	@ ah ml + (al ml >> 16): fits
+	muls	r6, r3, r6
 	muls	r2, r3, r2
-	uxth	r5, r6
-	adds	r4, r4, r5	@ al mh + low half: fits unsigned
-	lsrs	r4, r4, #16
-	asrs	r6, r6, #16
+	uxth	r5, r0
+	adds	r6, r6, r5	@ al mh + low half: fits unsigned
+	lsrs	r6, r6, #16
+	asrs	r0, r0, #16
+	adds	r2, r2, r0
 	adds	r2, r2, r6
 	adds	r2, r2, r4
-	ldr	r3, [r1, #4]
-	adds	r2, r2, r3
-	movs	r5, #128
-	lsls	r5, r5, #8
-	adds	r2, r2, r5
-	adds	r4, r5, r5
-	subs	r4, #1
-	CLAMP	r2, r3, r4
-	subs	r2, r2, r5
+	add	r2, r11
+	mov	r3, r11
+	adds	r3, r3, r3
+	subs	r3, #1
+	CLAMP	r2, r5, r3
+	add	r2, r11
+	strh	r2, [r7]
+	adds	r7, #2
 	bx	lr
 
 	.global	gru_quad_dense
@@ -604,69 +574,104 @@ gru_quad_dense:
 	mov	r4, r8
 	mov	r5, r9
 	mov	r6, r10
-	push	{r4-r6}
+	mov	r7, r11
+	push	{r4-r7}
 	sub	sp, #D_FRAME
-	mov	r1, sp
-	ldm	r0!, {r2-r7}
-	stm	r1!, {r2-r7}
-	@ r6 = pairs of columns.
-	ENTRY	r2, r3, r6, .Lloop4, 52, GRU_PAIRS - 1
-	str	r2, [sp, #D_ENTRY]
-	ldr	r0, [sp, #D_X]
-	lsls	r1, r6, #2
-	adds	r1, r1, r0
-	str	r1, [sp, #D_XEND]
+	ldrh	r6, [r3, #L_INPUT]
+	ldrh	r5, [r3, #L_UNITS]
 	adds	r6, #1
-	lsrs	r6, r6, #1
-	lsls	r6, r6, #3
-	adds	r1, r0, r6
-	add	r2, sp, #D_IX
-	bl	.Linit
-	ldr	r0, [sp, #D_W]
-.Lquad:
-	ldr	r1, [sp, #D_X]
-	add	r2, sp, #D_IX
-	ldr	r3, [sp, #D_XEND]
-	ldr	r4, [sp, #D_ENTRY]
-	bl	.Lmac4
-	ldr	r1, [sp, #D_PARAMS]
-	mov	r2, r8
+	lsrs	r6, r6, #1		@ pairs of columns
+	str	r5, [sp, #D_ROWS]
+	adds	r5, #3
+	lsrs	r5, r5, #2
+	muls	r5, r6, r5
+	lsls	r5, r5, #3
+	adds	r3, r0, r5
+	mov	r4, sp
+	stm	r4!, {r0, r1, r2, r3}
+	lsls	r2, r6, #2
+	adds	r2, r2, r1
+	str	r2, [sp, #D_XEND]
+	@ The first pass does what is left over.
+	negs	r4, r6
+	movs	r2, #GRU_PAIRS - 1
+	ands	r4, r2
+	movs	r2, #56
+	muls	r4, r2, r4
+	ldr	r2, =.Lloop4 + 1
+	adds	r4, r4, r2
+	str	r4, [sp, #D_ENTRY]
+	movs	r2, #128
 	lsls	r2, r2, #8
-	subs	r2, r7, r2
+	mov	r11, r2
+.Lquad:
+	movs	r7, #0
+	mov	r8, r7
+	mov	r9, r7
+	mov	r10, r7
+	mov	r12, r7
+	bx	r4
+	.p2align 2
+.Lloop4:
+	.rept	GRU_PAIRS
+	PAIR4
+	.endr
+	ldr	r2, [sp, #D_XEND]
+	cmp	r1, r2
+	beq	1f
+	b	.Lloop4
+1:	str	r0, [sp, #D_W]
+	ldr	r1, [sp, #D_PARAMS]
+	movs	r2, r7
 	ldr	r7, [sp, #D_OUT]
+	mov	r3, r12			@ what takes off the bias of 128
+	lsls	r3, r3, #7
+	negs	r3, r3
+	mov	r12, r3
+	mov	r3, r8
+	lsls	r3, r3, #8
+	subs	r2, r2, r3
+	add	r2, r12
 	bl	.Ldense_row
-	strh	r2, [r7]
-	adds	r1, #8
+	ldr	r0, [sp, #D_ROWS]
+	cmp	r0, #1
+	beq	1f
 	mov	r2, r8
 	mov	r3, r9
 	lsls	r3, r3, #8
 	subs	r2, r2, r3
+	add	r2, r12
 	bl	.Ldense_row
-	strh	r2, [r7, #2]
-	adds	r1, #8
+	ldr	r0, [sp, #D_ROWS]
+	cmp	r0, #2
+	beq	1f
 	mov	r2, r9
 	mov	r3, r10
 	lsls	r3, r3, #8
 	subs	r2, r2, r3
+	add	r2, r12
 	bl	.Ldense_row
-	strh	r2, [r7, #4]
-	adds	r1, #8
+	ldr	r0, [sp, #D_ROWS]
+	cmp	r0, #3
+	beq	1f
 	mov	r2, r10
 	bl	.Ldense_row
-	strh	r2, [r7, #6]
-	adds	r1, #8
 	str	r1, [sp, #D_PARAMS]
-	adds	r7, #8
 	str	r7, [sp, #D_OUT]
-	ldr	r1, [sp, #D_QUADS]
-	subs	r1, #1
-	str	r1, [sp, #D_QUADS]
-	bne	.Lquad
-	add	sp, #D_FRAME
-	pop	{r4-r6}
+	ldr	r0, [sp, #D_ROWS]
+	subs	r0, #4
+	str	r0, [sp, #D_ROWS]
+	beq	1f
+	ldr	r0, [sp, #D_W]
+	ldr	r1, [sp, #D_X]
+	ldr	r4, [sp, #D_ENTRY]
+	b	.Lquad
+1:	add	sp, #D_FRAME
+	pop	{r4-r7}
 	mov	r8, r4
 	mov	r9, r5
 	mov	r10, r6
+	mov	r11, r7
 	pop	{r4-r7, pc}
 	.p2align 2
 	.ltorg
@@ -759,16 +764,17 @@ gru_quad_condition:
 gru_quad_condition_narrow:
 	push	{r4-r7, lr}
 	lsls	r7, r3, #1
-	adds	r7, r7, r2
-	mov	lr, r7
-	movs	r7, #1
-	lsls	r7, r7, #15
-	mov	r12, r7
-	lsls	r7, r7, #1
-	subs	r7, #1
+	adds	r1, r1, r7
+	adds	r2, r2, r7
+	negs	r7, r7
+	movs	r6, #1
+	lsls	r6, r6, #15
+	mov	r12, r6
+	lsls	r6, r6, #1
+	subs	r6, #1
+	mov	lr, r6
 1:	ldm	r0!, {r3, r4, r5}
-	ldrh	r6, [r1]
-	sxth	r6, r6
+	ldrsh	r6, [r1, r7]
 	subs	r6, r6, r3
 	uxth	r4, r5
 	muls	r6, r4, r6
@@ -777,33 +783,10 @@ gru_quad_condition_narrow:
 	asrs	r6, r5
 	adcs	r6, r3			@ rounds
 	add	r6, r12
-	CLAMP	r6, r3, r7
+	CLAMP	r6, r3, lr
 	add	r6, r12
-	strh	r6, [r2]
-	adds	r1, #2
-	adds	r2, #2
-	cmp	r2, lr
+	strh	r6, [r2, r7]
+	adds	r7, #2
 	bne	1b
 	pop	{r4-r7, pc}
 	.size	gru_quad_condition_narrow, . - gru_quad_condition_narrow
-
-	@ Copies r2 double words from r0 to r1.
-	.section .text.gru_quad_copy, "ax", %progbits
-	.global	gru_quad_copy
-	.type	gru_quad_copy, %function
-	.p2align 2
-	.thumb_func
-gru_quad_copy:
-	push	{r4-r6, lr}
-	lsrs	r2, r2, #1
-	bcc	1f
-	ldm	r0!, {r3, r4}
-	stm	r1!, {r3, r4}
-1:	cmp	r2, #0
-	beq	3f
-2:	ldm	r0!, {r3-r6}
-	stm	r1!, {r3-r6}
-	subs	r2, #1
-	bne	2b
-3:	pop	{r4-r6, pc}
-	.size	gru_quad_copy, . - gru_quad_copy

@@ -159,15 +159,21 @@
 	.equ	F_R, 64		@ four units each
 	.equ	F_Z, 80
 	.equ	F_NX, 96
-	.equ	FRAME, 116
-	.equ	ARGS, FRAME + 36	@ the other arguments, behind the saved registers
-	.equ	F_XEND, ARGS	@ comes as pairs of columns of x
-	.equ	F_HEND, ARGS + 4	@ comes as pairs of columns of h
-	.equ	F_BLOCKS, ARGS + 8
-	.equ	F_SHIFT, ARGS + 12
-	.equ	F_TABLE, ARGS + 16
-	.equ	F_PARAMS, ARGS + 20	@ from the start of a block
-	.equ	F_WSHIFT, ARGS + 24
+	.equ	F_XEND, 112
+	.equ	F_HEND, 116
+	.equ	F_SHIFT, 120	@ of the reset product
+	.equ	F_PARAMS, 124	@ from the start of a block
+	.equ	F_WSHIFT, 128
+	.equ	FRAME, 132
+	.equ	A_LAYER, FRAME + 36	@ the other arguments, behind the saved registers
+	.equ	F_TABLE, A_LAYER + 4
+	.equ	F_BLOCKS, A_LAYER	@ then: of four units
+
+	@ In a GruLayer.
+	.equ	G_INPUT, 16
+	.equ	G_UNITS, 18
+	.equ	G_NH_SHIFT, 21
+	.equ	G_W_SHIFT, 22
 
 	.equ	MU_R, 0
 	.equ	MU_Z, 2
@@ -273,8 +279,27 @@ gru_quad_gru:
 	ldr	r12, [sp, #F_TABLE]
 	add	r12, r12, #1024
 	str	r12, [sp, #F_TABLE]
-	ldr	r6, [sp, #F_XEND]
-	ldr	r7, [sp, #F_HEND]
+	ldr	r4, [sp, #A_LAYER]
+	ldrb	r5, [r4, #G_NH_SHIFT]
+	rsb	r5, r5, #16
+	str	r5, [sp, #F_SHIFT]
+	ldrb	r5, [r4, #G_W_SHIFT]
+	str	r5, [sp, #F_WSHIFT]
+	ldrh	r6, [r4, #G_INPUT]
+	ldrh	r7, [r4, #G_UNITS]
+	adds	r5, r7, #3
+	lsrs	r5, r5, #2
+	str	r5, [sp, #F_BLOCKS]
+	@ Pairs of columns; a block has three heads and three words a column for each part.
+	adds	r6, #1
+	lsrs	r6, r6, #1
+	adds	r7, #1
+	lsrs	r7, r7, #1
+	adds	r5, r6, r7
+	add	r5, r5, r5, lsl #1
+	lsls	r5, r5, #3
+	adds	r5, #96
+	str	r5, [sp, #F_PARAMS]
 	ENTRY	r4, r5, r6
 	str	r4, [sp, #F_XE]
 	ENTRY	r4, r5, r7
@@ -354,7 +379,7 @@ gru_quad_gru:
 
 @ ---- Dense layer -----------------------------------------------------------------------
 
-	.equ	D_W, 0		@ arguments, as struct DenseArgs has them
+	.equ	D_W, 0
 	.equ	D_X, 4
 	.equ	D_OUT, 8
 	.equ	D_PARAMS, 12
@@ -363,6 +388,10 @@ gru_quad_gru:
 	.equ	D_ENTRY, 24
 	.equ	D_IX, 28
 	.equ	D_FRAME, 44
+
+	@ In a DenseLayer.
+	.equ	L_INPUT, 8
+	.equ	L_UNITS, 10
 
 	@ sat16(bias + floor(acc * m / 2^32)) of row \row; r1 -> parameters, r3 -> out.
 	.macro	DENSE_ROW acc, row
@@ -381,12 +410,21 @@ gru_quad_gru:
 gru_quad_dense:
 	push	{r4-r11, lr}
 	sub	sp, #D_FRAME
-	ldm	r0, {r2-r7}
-	stm	sp, {r2-r7}
-	@ r6 = pairs of columns.
+	ldrh	r6, [r3, #L_INPUT]
+	ldrh	r7, [r3, #L_UNITS]
+	adds	r6, #1
+	lsrs	r6, r6, #1		@ pairs of columns
+	adds	r7, #3
+	lsrs	r7, r7, #2
+	str	r7, [sp, #D_QUADS]
+	@ Four rows: a head and a word a column.
+	lsls	r4, r6, #3
+	adds	r4, #16
+	mla	r3, r4, r7, r0
+	stm	sp, {r0-r3}
 	ENTRY	r2, r12, r6
 	str	r2, [sp, #D_ENTRY]
-	mov	r0, r3
+	mov	r0, r1
 	add	r1, r0, r6, lsl #2
 	str	r1, [sp, #D_XEND]
 	adds	r6, #1
