@@ -111,7 +111,10 @@ fn main() -> ! {
                     wrong += 1;
                 }
             }
-            Err(_) => wrong += 1,
+            Err(e) => {
+                eprintln!("{e}");
+                wrong += 1;
+            }
         }
     }
     if !refuses_foreign() {
