@@ -301,7 +301,7 @@ impl Layout {
     }
 
     /// Where in a GRU block the weight of (`gate`, unit of the block, column of a part) is.
-    #[inline]
+    #[inline(always)]
     pub const fn gru_weight(
         self,
         shape: (usize, usize),
