@@ -176,7 +176,7 @@ fn decisions_recover_from_every_sensor_fault() {
 #[test]
 fn control_a_network_that_never_forgets_is_found() {
     // The recurrent weights that `reference_model` divides by three: chaos.
-    let chaotic = gru_core::random::model(7, 6, &[16], 4);
+    let chaotic = random::model(7, 6, &[16], 4);
     let bytes = Aligned::new(&write(&chaotic, Layout::Rows).expect("sound"));
     let model = Model::load(&bytes).expect("sound");
     let stream = Stream::held_out(&model, 60.0, 4242);
