@@ -13,7 +13,7 @@ use gru_train_host::board::{
 
 const FEATURES: usize = 6;
 /// The layouts that devices take; `Layout::Lanes` is the host's own.
-const LAYOUTS: [Layout; 8] = [
+const LAYOUTS: [Layout; 11] = [
     Layout::Rows,
     Layout::Pair,
     Layout::Quad,
@@ -22,12 +22,18 @@ const LAYOUTS: [Layout; 8] = [
     Layout::Rows4,
     Layout::Pair4,
     Layout::Quad4,
+    Layout::RowsSparse,
+    Layout::PairSparse,
+    Layout::QuadSparse,
 ];
 
 fn artifact(layout: Layout) -> Aligned {
     let mut model = random::model(7, FEATURES, &[32], 5);
     if layout.weight_bits() == 4 {
         random::halve(&mut model);
+    }
+    if layout.is_sparse() {
+        random::prune(&mut random::SplitMix(8), &mut model, 0.5);
     }
     Aligned::new(&write(&model, layout).expect("a random model is valid"))
 }

@@ -256,6 +256,43 @@ fn train_eval_and_run_on_one_csv() {
         }
         assert_eq!(gru(&["run", &few, &csv, "--json"]).0, 0);
     }
+    // Half of the recurrent weights, where the layout has a form without the others.
+    for (layout, name) in [("pair", "PairSparse"), ("vector", "Vector")] {
+        let few = path("few.gru");
+        let (code, out, err) = gru(&[
+            "train",
+            &csv,
+            "--units",
+            "12",
+            "--epochs",
+            "2",
+            "--density",
+            "0.5",
+            "--layout",
+            layout,
+            "--json",
+            "-o",
+            &few,
+        ]);
+        assert_eq!(code, 0, "{err}");
+        let trained = json(&out);
+        let (_, out, _) = gru(&["inspect", &few, "--json"]);
+        let inspected = json(&out);
+        assert_eq!(inspected["layout"], name, "{out}");
+        assert_eq!(inspected["macs_per_step"], trained["macs_per_step"]);
+        let (_, out, _) = gru(&["summary", &few, "--json"]);
+        let summary = json(&out);
+        assert_eq!(summary["macs_per_step"], trained["macs_per_step"]);
+        for answer in [trained, inspected, summary] {
+            match answer["density"].as_f64() {
+                Some(left) => assert!(name == "PairSparse" && (0.4..=0.5).contains(&left)),
+                None => assert_eq!(name, "Vector"),
+            }
+        }
+        assert_eq!(gru(&["run", &few, &csv, "--json"]).0, 0);
+    }
+    let (code, _, err) = gru(&["train", &csv, "--density", "0"]);
+    assert!(code == 2 && err.contains("prune.density"), "{code} {err}");
     let (code, _, err) = gru(&["train", &csv, "--weight-bits", "9"]);
     assert!(code == 2 && err.contains("--weight-bits"), "{code} {err}");
     // Without the float model beside it, int8 alone.

@@ -84,6 +84,12 @@ fn models(core: &str) -> Vec<QuantModel> {
     let longest = if core == "microbit" { 33 } else { 67 };
     let mut rng = SplitMix(7);
     let mut models = Vec::new();
+    if core != "microbit" {
+        // More than one pass through a kernel's loop over columns, in each of the five forms below.
+        for units in [90, 131, 150, 132, 200] {
+            models.push(random::model(rng.bits(), 2, &[units], 3));
+        }
+    }
     for n in 1..=longest {
         for (features, units, outputs) in [(n, vec![4], 2), (3, vec![n], n % 13 + 1)] {
             models.push(random::model(rng.bits(), features, &units, outputs));
@@ -158,12 +164,18 @@ fn main() {
     // artifact, the samples; padded to a multiple of four.
     let mut records = Vec::new();
     let mut state_len = 0;
+    let mut rng = SplitMix(8);
     for (i, mut model) in models(&name).into_iter().enumerate() {
-        // Half of the models in half bytes, where the core has a kernel for them.
-        let layout = match layout.halved() {
-            Some(halved) if i % 4 >= 2 => {
+        // Some of the models in half bytes and some without all weights, where the core has kernels for them.
+        let layout = match (layout.halved(), layout.sparse(), i % 5) {
+            (Some(halved), _, 2) => {
                 random::halve(&mut model);
                 halved
+            }
+            (_, Some(sparse), 3 | 4) => {
+                let density = [0.0, 0.2, 0.5, 0.9, 1.0][i / 5 % 5];
+                random::prune(&mut rng, &mut model, density);
+                sparse
             }
             _ => layout,
         };

@@ -63,7 +63,7 @@ fn main() {
     let name = var("GRU_BENCH_WORKLOAD", "w1");
     let (flash, ram, kernel, layout) = core(&core_name).expect("GRU_BENCH_CORE");
     // The float program takes its sizes from here; its weights are made at compile time.
-    let plain = name.split('-').next().unwrap_or_default();
+    let (plain, form) = name.split_once('-').unwrap_or((&name, ""));
     let w = workload(plain).expect("GRU_BENCH_WORKLOAD");
 
     let out = env::var("OUT_DIR").unwrap();
@@ -80,15 +80,7 @@ fn main() {
     // Debug information beside the code confuses no tool, but unaligned segments do.
     println!("cargo::rustc-link-arg-bins=--nmagic");
 
-    let mut model = random::model(SEED, w.features, w.units, w.outputs);
-    let layout = if name.ends_with("-int4") {
-        random::halve(&mut model);
-        layout
-            .halved()
-            .expect("a core with a kernel for half bytes")
-    } else {
-        layout
-    };
+    let (model, layout) = shaped(&w, form, layout);
     let bytes = gru_core::writer::write(&model, layout).expect("a sound model");
     fs::write(out.join("model.bin"), &bytes).unwrap();
     let state_len = gru_core::Model::load(&gru_core::writer::Aligned::new(&bytes))
@@ -111,7 +103,7 @@ fn main() {
     let kernel = var("GRU_BENCH_KERNEL", kernel);
     match plain {
         "check" if name != "check-f32" => write_check(out, &kernel, layout),
-        "count" => write_count(out, &core_name, &kernel, layout, &name[plain.len()..]),
+        "count" => write_count(out, &core_name, &kernel, form, layout),
         _ => {}
     }
     if name == "check-f32" {
@@ -123,18 +115,39 @@ fn main() {
     }
 }
 
+/// The model of a workload with weights of half a byte ("int4"), with so many of a hundred recurrent
+/// weights left ("sparse50"), or as it is; and its layout on a core whose layout is `layout`.
+fn shaped(w: &Workload, form: &str, layout: Layout) -> (QuantModel, Layout) {
+    let mut model = random::model(SEED, w.features, w.units, w.outputs);
+    let layout = if form == "int4" {
+        random::halve(&mut model);
+        layout
+            .halved()
+            .expect("a core with a kernel for half bytes")
+    } else if let Some(density) = form.strip_prefix("sparse") {
+        let density: f64 = density.parse().expect("a share in per cent");
+        random::prune(&mut random::SplitMix(SEED), &mut model, density / 100.0);
+        layout
+            .sparse()
+            .expect("a core with a kernel for weights left out")
+    } else {
+        layout
+    };
+    (model, layout)
+}
+
 /// The artifacts of all workloads, one after the other, then those that a program without features refuses.
-fn write_count(out: &Path, core_name: &str, kernel: &str, layout: Layout, suffix: &str) {
+fn write_count(out: &Path, core_name: &str, kernel: &str, form: &str, layout: Layout) {
     let mut all = Vec::new();
     let mut list = String::new();
     let (mut widest, mut state) = (0, 0);
     for name in ["w1", "w2", "w3", "w4", "w5"] {
         let w = workload(name).expect("a workload");
-        let mut model = random::model(SEED, w.features, w.units, w.outputs);
-        if layout.weight_bits() == 4 {
-            random::halve(&mut model);
-        }
-        let name = format!("{name}{suffix}");
+        let (model, layout) = shaped(&w, form, layout);
+        let name = match form {
+            "" => name.to_owned(),
+            form => format!("{name}-{form}"),
+        };
         let bytes = gru_core::writer::write(&model, layout).expect("a sound model");
         let loaded = gru_core::writer::Aligned::new(&bytes);
         let loaded = gru_core::Model::load(&loaded).expect("a sound model");

@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
 # build.sh CORE WORKLOAD OUT.elf: builds the measured program.
 # WORKLOAD "check" (or "check-f32") builds the program that compares with the host's results instead,
-# "count" (or "count-int4") the one that counts instructions by itself (see count.sh).
+# "count" (or "count-int4", "count-sparse50") the one that counts instructions by itself (see count.sh).
 # "size" builds load and step and nothing else, without vectors and start-up: see size.sh.
-# CORE: m0plus m3 m4 m7 m33 m55. WORKLOAD: w1 ... w5, with a suffix -f32, or -int4 (not m3, m55), or
-# -small (opt-level s, as size; all others 3).
+# CORE: m0plus m3 m4 m7 m33 m55. WORKLOAD: w1 ... w5, with a suffix -f32, -small (opt-level s, as size; all others 3), or
+# (not m3, m55) -int4, or -sparse50 for 50 % of the recurrent weights (any number from 1 to 100).
 set -euo pipefail
 fail() { echo "build.sh: $1" >&2; exit 2; }
 [ $# -eq 3 ] || fail "usage: build.sh CORE WORKLOAD OUT.elf"
@@ -23,11 +23,13 @@ case $workload in
     w[1-5]-f32) bin=step_f32 features=f32 ;;
     w[1-5]-int4) bin=step features=int4 ;;
     w[1-5]-small) bin=step features="" ;;
+    w[1-5]-sparse[1-9]*) bin=step features=sparse ;;
     check|count) bin=$workload features="" ;;
     size) bin=size features="" ;;
     check-small) bin=check features="" ;;
     count-small) bin=count features="" ;;
     count-int4) bin=count features=int4 ;;
+    count-sparse[1-9]*) bin=count features=sparse ;;
     check-f32) bin=check_f32 features=f32 ;;
     *) fail "unknown workload '$workload'" ;;
 esac

@@ -39,12 +39,12 @@ for core in "$@"; do
         m55) machine=mps3-an547 ;;
         *) echo "count.sh: unknown core '$core'" >&2; exit 2 ;;
     esac
-    # Weights of half a byte where the core has a kernel for them; that program has both kernels.
-    # Optimized for size on the cores whose size is budgeted.
+    # Weights of half a byte, and half of the recurrent weights, where the core has kernels for them; such a program has
+    # both kernels. Optimized for size on the cores whose size is budgeted.
     case $core in
         m3|m55) suffixes=whole ;;
-        m0plus|m4) suffixes="whole -int4 -small" ;;
-        *) suffixes="whole -int4" ;;
+        m0plus|m4) suffixes="whole -int4 -sparse50 -small" ;;
+        *) suffixes="whole -int4 -sparse50" ;;
     esac
     for suffix in $suffixes; do
         suffix=${suffix#whole}

@@ -268,13 +268,13 @@ impl LayerHeader {
         }
     }
 
-    /// Bytes of the layer's payload.
+    /// Bytes of the layer's payload; with recurrent weights left out it is shorter, and only the payload says by how
+    /// much.
     pub const fn payload_len(&self, layout: Layout, input: usize) -> usize {
         match self {
             Self::Gru(g) => {
-                let units = g.units as usize;
-                let state = if g.initial_state { 2 * units } else { 0 };
-                layout.gru_len(input, units) + align4(state)
+                let state = align4(g.state_len());
+                layout.gru_len(input, g.units as usize) + state
             }
             Self::Dense(d) => layout.dense_len(input, d.units as usize),
         }
@@ -296,6 +296,15 @@ impl GruHeader {
             go_backwards: false,
             initial_state: false,
             clip: 32767,
+        }
+    }
+
+    /// Bytes of the initial state.
+    pub(crate) const fn state_len(&self) -> usize {
+        if self.initial_state {
+            2 * self.units as usize
+        } else {
+            0
         }
     }
 

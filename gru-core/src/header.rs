@@ -25,6 +25,7 @@ use crate::load::{Field, LoadError};
 #[cfg(any(gru_portable, test))]
 use crate::model::Variant;
 use crate::model::{DenseLayer, GruLayer, Layer, Model};
+use crate::sparse::MAX_UNITS;
 
 /// Bytes in order, and the first error.
 pub(crate) struct Reader<'a> {
@@ -277,6 +278,9 @@ impl<'a> Reader<'a> {
 
     fn gru(&mut self, layout: Layout) -> GruLayer<'a> {
         let units = self.dimension(Field::Units);
+        if layout.is_sparse() {
+            self.range(Field::Units, units as u32, MAX_UNITS as u32);
+        }
         #[cfg(any(gru_portable, test))]
         let mut variant = self.variant();
         // Activations and exponents of the main variant.
@@ -589,6 +593,10 @@ mod tests {
             false => rng.below(8) as u8,
         };
         let layout = Layout::ALL[rng.below(Layout::ALL.len())];
+        let widest = match layout.is_sparse() {
+            true => MAX_UNITS as u16,
+            false => MAX_DIM,
+        };
         let layers: heapless::Vec<LayerHeader, MAX_LAYERS> = (0..1 + rng.below(8))
             .map(|_| {
                 if flag(rng) {
@@ -597,7 +605,7 @@ mod tests {
                         w_shift: rng.below(8) as u8,
                         go_backwards: flag(rng),
                         initial_state: flag(rng),
-                        ..GruHeader::new(positive(rng, MAX_DIM))
+                        ..GruHeader::new(positive(rng, widest))
                     };
                     if layout.whole() == Layout::Rows {
                         header.activation = ACTIVATIONS[rng.below(7)];

@@ -6,6 +6,9 @@
 //! Weights are int8. A model whose GRU weights are multiples of 16 from −112 to 112 (int4, as far
 //! as information goes) fits the layouts `Rows4`, `Pair4` and `Quad4` as well, where a weight is
 //! half a byte; Dense layers, which are small, keep whole bytes.
+//!
+//! `RowsSparse`, `PairSparse` and `QuadSparse` leave out blocks of recurrent weights that are zero:
+//! see [`crate::sparse`].
 
 use serde::{Deserialize, Serialize};
 
@@ -84,6 +87,12 @@ pub enum Layout {
     /// Four units a block; a column of the gates r and z, or two columns of the candidate, in one
     /// word; a row's recurrent part follows its input part, as in `Quad`.
     Quad4,
+    /// [`Rows`](Self::Rows) with the recurrent weights that pruning has left: see [`crate::sparse`].
+    RowsSparse,
+    /// [`Pair`](Self::Pair) with the recurrent weights that pruning has left.
+    PairSparse,
+    /// [`Quad`](Self::Quad) with the recurrent weights that pruning has left.
+    QuadSparse,
     /// Eight units a block, pairs of columns: the SIMD units of a host, which rearranges a model
     /// for long runs ([`crate::writer::relayed`]). Devices refuse it.
     #[cfg(feature = "std")]
@@ -93,7 +102,7 @@ pub enum Layout {
 impl Layout {
     /// All layouts.
     #[cfg(not(feature = "std"))]
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 11] = [
         Self::Rows,
         Self::Pair,
         Self::Quad,
@@ -102,10 +111,13 @@ impl Layout {
         Self::Rows4,
         Self::Pair4,
         Self::Quad4,
+        Self::RowsSparse,
+        Self::PairSparse,
+        Self::QuadSparse,
     ];
     /// All layouts.
     #[cfg(feature = "std")]
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 12] = [
         Self::Rows,
         Self::Pair,
         Self::Quad,
@@ -114,6 +126,9 @@ impl Layout {
         Self::Rows4,
         Self::Pair4,
         Self::Quad4,
+        Self::RowsSparse,
+        Self::PairSparse,
+        Self::QuadSparse,
         Self::Lanes,
     ];
 
@@ -137,11 +152,42 @@ impl Layout {
         }
     }
 
+    /// The layout that leaves out recurrent weights that kernels for this one are fast with; none for those that
+    /// have no such kernel.
+    pub const fn sparse(self) -> Option<Self> {
+        match self {
+            Self::Rows | Self::RowsSparse => Some(Self::RowsSparse),
+            Self::Pair | Self::PairSparse => Some(Self::PairSparse),
+            Self::Quad | Self::QuadSparse => Some(Self::QuadSparse),
+            _ => None,
+        }
+    }
+
+    /// Whether recurrent weights are left out: see [`crate::sparse`].
+    #[inline]
+    pub const fn is_sparse(self) -> bool {
+        matches!(self, Self::RowsSparse | Self::PairSparse | Self::QuadSparse)
+    }
+
+    /// The layout that leaves no recurrent weights out and has the others in the same order.
+    #[inline]
+    pub const fn unpruned(self) -> Self {
+        match self {
+            Self::RowsSparse => Self::Rows,
+            Self::PairSparse => Self::Pair,
+            Self::QuadSparse => Self::Quad,
+            all => all,
+        }
+    }
+
     /// The layout with a byte for every weight that has the units in the same blocks: that of the
     /// Dense layers.
     #[inline]
     pub const fn whole(self) -> Self {
         match self {
+            Self::RowsSparse => Self::Rows,
+            Self::PairSparse => Self::Pair,
+            Self::QuadSparse => Self::Quad,
             Self::Rows4 => Self::Rows,
             Self::Pair4 => Self::Pair,
             Self::Quad4 => Self::Quad,
@@ -162,7 +208,7 @@ impl Layout {
     #[inline]
     pub const fn gru_group(self) -> usize {
         match self {
-            Self::Quad => 8,
+            Self::Quad | Self::QuadSparse => 8,
             _ => self.group(),
         }
     }
@@ -171,9 +217,9 @@ impl Layout {
     #[inline]
     pub const fn group(self) -> usize {
         match self {
-            Self::Rows | Self::Rows4 => 1,
-            Self::Pair | Self::Pair4 => 2,
-            Self::Quad | Self::Vector | Self::Winograd | Self::Quad4 => 4,
+            Self::Rows | Self::Rows4 | Self::RowsSparse => 1,
+            Self::Pair | Self::Pair4 | Self::PairSparse => 2,
+            Self::Quad | Self::Vector | Self::Winograd | Self::Quad4 | Self::QuadSparse => 4,
             #[cfg(feature = "std")]
             Self::Lanes => 8,
         }
@@ -183,7 +229,7 @@ impl Layout {
     #[inline]
     pub const fn gru_columns(self, gate: usize, n: usize) -> usize {
         match self {
-            Self::Quad => n,
+            Self::Quad | Self::QuadSparse => n,
             Self::Quad4 if gate != CANDIDATE => n,
             _ => self.columns(n),
         }
@@ -193,7 +239,7 @@ impl Layout {
     #[inline]
     pub const fn columns(self, n: usize) -> usize {
         match self {
-            Self::Rows => n,
+            Self::Rows | Self::RowsSparse => n,
             Self::Vector => (n + 7) & !7,
             Self::Pair4 => (n + 3) & !3,
             _ => (n + 1) & !1,
@@ -251,7 +297,7 @@ impl Layout {
         self.gru_weights_len(input, units) + self.gru_group() * UNIT_PARAMS
     }
 
-    /// Bytes of a GRU layer.
+    /// Bytes of a GRU layer; of a sparse one, those of its blocks if all weights are there.
     #[inline]
     pub const fn gru_len(self, input: usize, units: usize) -> usize {
         units.div_ceil(self.gru_group()) * self.gru_block_len(input, units)
@@ -260,7 +306,8 @@ impl Layout {
     /// Words of 16 bits that a step of a GRU layer needs beside its state: the new state (and the
     /// reset state where the gate comes before the product), or, where the kernel works on words, a
     /// word for each column of the input and of the state, and of the input once more where the gates
-    /// read it shifted or the candidate reads it in pairs.
+    /// read it shifted or the candidate reads it in pairs. Where recurrent weights are left out, the
+    /// values that the others are for are gathered, and need room as well.
     #[inline]
     pub const fn gru_scratch(
         self,
@@ -270,9 +317,11 @@ impl Layout {
         reset_after: bool,
     ) -> usize {
         let padded = align4(units);
-        let beside = if reset_after { padded } else { 2 * padded };
+        let beside = (1 + !reset_after as usize + self.is_sparse() as usize) * padded;
+        let words = align4(2 * (input_copy(input, w_shift) + input + padded));
         let expanded = match self {
-            Self::Quad | Self::Quad4 => align4(2 * (input_copy(input, w_shift) + input + padded)),
+            Self::Quad | Self::Quad4 => words,
+            Self::QuadSparse => words + padded,
             _ => 0,
         };
         if expanded > beside { expanded } else { beside }
@@ -283,7 +332,7 @@ impl Layout {
     #[inline]
     pub const fn bias_flip(self) -> i16 {
         match self {
-            Self::Quad | Self::Quad4 => i16::MIN,
+            Self::Quad | Self::Quad4 | Self::QuadSparse => i16::MIN,
             _ => 0,
         }
     }
@@ -314,7 +363,7 @@ impl Layout {
         // A column of both parts, the recurrent one's behind those of the input.
         let joint = if recurrent { input + column } else { column };
         match self {
-            Self::Quad => {
+            Self::Quad | Self::QuadSparse => {
                 // The candidate of eight units, then reset and update of four and of four.
                 let half = unit / 4;
                 let word = if gate == CANDIDATE {
@@ -354,7 +403,7 @@ impl Layout {
     const fn part_weight(self, n: usize, gate: usize, unit: usize, column: usize) -> Place {
         let columns = self.columns(n);
         match self {
-            Self::Rows => whole_byte(gate * columns + column, false),
+            Self::Rows | Self::RowsSparse => whole_byte(gate * columns + column, false),
             Self::Rows4 => half_place(gate * columns + column, false),
             Self::Pair4 => {
                 // Three words for four columns: r and z of two columns, of the other two, then the
@@ -370,9 +419,9 @@ impl Layout {
                 };
                 half_place(8 * (column / 4 * GATES + word) + 4 * half + nibble, !signed)
             }
-            Self::Pair => pair_place(column / 2 * GATES + gate, unit, column),
+            Self::Pair | Self::PairSparse => pair_place(column / 2 * GATES + gate, unit, column),
             // Their parts interleave: see `gru_weight`.
-            Self::Quad | Self::Quad4 => whole_byte(0, false),
+            Self::Quad | Self::Quad4 | Self::QuadSparse => whole_byte(0, false),
             Self::Winograd => quad_place(gate * (columns + HEAD / 4) + HEAD / 4 + column, unit),
             // The rows of two units, eight columns each, then the next eight columns.
             Self::Vector => {

@@ -66,6 +66,8 @@
 //!   15.1 kB).
 //! - `int4`: on M4, M7, M33, M0 and M0+ models whose GRU weights take half a byte (`gru train --weight-bits 4`), beside
 //!   those with whole bytes (3.6, 2.7 kB). Elsewhere `portable` runs them.
+//! - `sparse`: on M4, M7, M33, M0 and M0+ models that leave out recurrent weights which pruning has made zero
+//!   (`gru train --density 0.5`), beside those with all (2.3 kB on M4). Elsewhere `portable` runs them.
 //! - `f32`: [`float`](https://docs.rs/gru-core/latest/gru_core/float/index.html), models in f32.
 //! - `update`: power-fail-safe update of the model in two slots of a NOR flash, beside [`slot`].
 //! - `defmt`: `defmt::Format` on all public types. `serde`: on what is stored or sent ([`Decision`], [`Counters`], …).
@@ -98,6 +100,7 @@ pub mod quant;
 pub mod random;
 pub mod slot;
 pub mod softmax;
+pub mod sparse;
 mod state;
 mod state_len;
 mod step;

@@ -18,7 +18,10 @@ use crate::header::Reader;
 use crate::input::Limits;
 use crate::kernel::known;
 use crate::layout::{CANDIDATE, GATES, HEAD, Layout, RESET, UNIT_PARAMS, align4, winograd_head};
-use crate::model::{DenseLayer, GruLayer, Layer, Model, Parts};
+use crate::model::{DenseLayer, Layer, Model, Parts};
+use crate::sparse::Panels;
+
+mod sparse;
 
 /// Why a byte string was refused as a model.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -65,8 +68,8 @@ pub enum LoadError {
     /// The bytes are not the one canonical form of this model.
     NotCanonical,
     /// The weights are in another order than this program's kernel reads: one that is built with
-    /// the feature `int4` also takes that of its kernel for half bytes (M3, M55 and M85 have none), one with
-    /// `portable` takes every order.
+    /// the feature `int4` or `sparse` also takes that of its kernel for half bytes or for recurrent weights that are
+    /// left out (M3, M55 and M85 have none), one with `portable` takes every order.
     Layout {
         /// Their order.
         found: Layout,
@@ -457,13 +460,23 @@ impl<'a> Reader<'a> {
             match layer {
                 Layer::Gru(g) => {
                     g.input = input;
+                    let layout = known(g.layout);
                     let (shift, reset_after) = (g.w_shift, g.variant().reset_after);
-                    let scratch =
-                        known(g.layout).gru_scratch(input as usize, units, shift, reset_after);
+                    let scratch = layout.gru_scratch(input as usize, units, shift, reset_after);
                     parts.scratch = parts.scratch.max(scratch);
                     model.backwards |= g.go_backwards;
-                    g.blocks = self.ahead(known(g.layout).gru_len(input as usize, units));
-                    self.gru_payload(g);
+                    let len = if layout.is_sparse() {
+                        Panels::new(layout, input as usize, units, self.rest).measure()
+                    } else {
+                        layout.gru_len(input as usize, units)
+                    };
+                    g.blocks = self.ahead(len);
+                    if layout.is_sparse() {
+                        self.panels(g);
+                    } else {
+                        let columns = [input as usize, units];
+                        self.blocks(layout, units, columns, columns, g.w_shift);
+                    }
                     if !g.initial_state.is_empty() {
                         g.initial_state = self.padded(2 * units);
                     }
@@ -532,8 +545,15 @@ impl<'a> Reader<'a> {
         }
     }
 
-    fn gru_payload(&mut self, g: &GruLayer<'a>) {
-        let (layout, input, units) = (known(g.layout), g.input(), g.units());
+    /// The blocks of so many units; their parts have columns as stored, and some of them are no padding.
+    fn blocks(
+        &mut self,
+        layout: Layout,
+        units: usize,
+        columns: [usize; 2],
+        real: [usize; 2],
+        shift: u8,
+    ) {
         let group = layout.gru_group();
         let mut left = units as isize;
         while left > 0 && self.error.is_none() {
@@ -541,8 +561,9 @@ impl<'a> Reader<'a> {
                 layout,
                 gates: GATES,
                 used: left,
-                columns: [input, units],
-                shift: g.w_shift,
+                columns,
+                real,
+                shift,
             });
             for unit in 0..group as isize {
                 // Multipliers and biases; those of a padding unit are 1 and 0.
@@ -562,6 +583,7 @@ impl<'a> Reader<'a> {
                 gates: 1,
                 used: left,
                 columns: [input, 0],
+                real: [input, 0],
                 shift: 0,
             });
             left -= group as isize;
@@ -602,7 +624,7 @@ impl<'a> Reader<'a> {
     /// Where rows are not long only padding needs a look. Weights of 4 bits are symmetric.
     #[inline(never)]
     fn rows(&mut self, rows: &Rows) {
-        let layout = known(rows.layout);
+        let layout = known(rows.layout).unpruned();
         let dense = rows.gates == 1;
         let bits = if dense { 8 } else { layout.weight_bits() };
         let [first, second] = rows.columns;
@@ -632,12 +654,12 @@ impl<'a> Reader<'a> {
         for unit in 0..units {
             for gate in 0..rows.gates {
                 let mut both = 0;
-                for (i, n) in rows.columns.into_iter().enumerate() {
+                for (i, (n, real)) in rows.columns.into_iter().zip(rows.real).enumerate() {
                     let columns = match dense {
                         true => layout.columns(n),
                         false => layout.gru_columns(gate, n),
                     };
-                    let used = if (unit as isize) < rows.used { n } else { 0 };
+                    let used = if (unit as isize) < rows.used { real } else { 0 };
                     let mut sum = 0;
                     for column in (if all { 0 } else { used })..columns {
                         let place = match dense {
@@ -691,8 +713,10 @@ struct Rows {
     gates: usize,
     /// Units from the block's first one on.
     used: isize,
-    /// Columns of the parts that are no padding.
+    /// Columns of the parts.
     columns: [usize; 2],
+    /// Those of them that are no padding, too.
+    real: [usize; 2],
     /// `w_shift`.
     shift: u8,
 }

@@ -7,7 +7,8 @@ use crate::artifact::{DenseHeader, GapPolicy, GruHeader, MAX_LAYERS, Readout, Se
 #[cfg(any(feature = "decision", test))]
 use crate::decision::{Rule, Threshold};
 use crate::kernel::PREFERRED_LAYOUT;
-use crate::layout::Layout;
+use crate::layout::{GATES, Layout};
+use crate::sparse;
 use heapless::Vec;
 
 /// A model that has passed every check of [`Model::load`].
@@ -82,7 +83,7 @@ impl Layer<'_> {
 /// A GRU layer in place.
 ///
 /// Only the loader makes one, and kernels rely on what it has checked: at least one input and unit,
-/// `blocks` of `layout.gru_len(input, units)` bytes from a multiple of four, `nh_shift` of 4 at most,
+/// `blocks` of `layout.gru_len(input, units)` bytes from a multiple of four (sound panels in a sparse layout), `nh_shift` of 4 at most,
 /// `w_shift` of 7 at most.
 #[derive(Debug, Clone, Copy)]
 #[repr(C)] // Assembly reads it.
@@ -143,6 +144,15 @@ impl GruLayer<'_> {
     #[inline]
     pub fn blocks(&self) -> &[u8] {
         self.blocks
+    }
+
+    /// Recurrent weights that are stored, padding not counted: `3 · units²`, or what pruning has left of them.
+    pub fn recurrent_weights(&self) -> usize {
+        if self.layout.is_sparse() {
+            sparse::weights_left(self.layout, self.input(), self.units(), self.blocks)
+        } else {
+            GATES * self.units() * self.units()
+        }
     }
 
     /// The shift between the scales of the candidate's two parts.
@@ -392,14 +402,14 @@ impl<'a> Model<'a> {
         !self.backwards
     }
 
-    /// Multiply-accumulates of one time step, padding not counted.
+    /// Multiply-accumulates of one time step, padding and weights that are left out not counted.
     pub fn macs(&self) -> usize {
         let mut input = self.features();
         let mut macs = 0;
         for layer in &self.layers {
             let units = layer.units();
             macs += match layer {
-                Layer::Gru(_) => 3 * units * (input + units),
+                Layer::Gru(g) => GATES * units * input + g.recurrent_weights(),
                 Layer::Dense(_) => units * input,
             };
             input = units;

@@ -4,6 +4,7 @@ use crate::activation::Activation;
 use crate::artifact::{DenseHeader, GapPolicy, GruHeader, Readout};
 use crate::input::{FeatureParams, Limits};
 use crate::layout::GATES;
+use crate::sparse::PANEL;
 use crate::writer::{QuantDense, QuantGru, QuantLayer, QuantModel};
 use std::format;
 use std::vec;
@@ -89,6 +90,31 @@ pub fn halve(model: &mut QuantModel) {
         if let QuantLayer::Gru(g) = layer {
             for w in g.w.iter_mut().chain(&mut g.u) {
                 *w = *w / 16 * 16;
+            }
+        }
+    }
+}
+
+/// Leaves the share `density` of the recurrent weights, in whole blocks ([`crate::sparse`]), and makes the others
+/// zero: of every panel as many pairs of columns, at least one, which ones is random.
+pub fn prune(rng: &mut SplitMix, model: &mut QuantModel, density: f64) {
+    for layer in &mut model.layers {
+        let QuantLayer::Gru(g) = layer else { continue };
+        let units = g.header.units as usize;
+        let pairs = units.div_ceil(2);
+        let keep = (density * pairs as f64).round().max(1.0) as usize;
+        for first in (0..units).step_by(PANEL) {
+            let mut gone: Vec<usize> = (0..pairs).collect();
+            for _ in 0..keep.min(pairs) {
+                gone.swap_remove(rng.below(gone.len()));
+            }
+            for row in (0..GATES).flat_map(|gate| {
+                (first..units.min(first + PANEL)).map(move |unit| gate * units + unit)
+            }) {
+                let row = &mut g.u[row * units..][..units];
+                for &pair in &gone {
+                    row.iter_mut().skip(2 * pair).take(2).for_each(|w| *w = 0);
+                }
             }
         }
     }

@@ -225,7 +225,6 @@ mod tests {
     use crate::Model;
     use crate::artifact::{DecisionHeader, GruHeader, Readout, Smoothing};
     use crate::decision::Threshold;
-    use crate::layout::Layout;
     use crate::random;
     use crate::writer::{Aligned, QuantDecision, QuantLayer, write};
     use std::vec;
@@ -282,13 +281,15 @@ mod tests {
                         };
                         let mut rng = random::SplitMix(4);
                         model.layers[0] = QuantLayer::Gru(random::gru(&mut rng, features, header));
-                        let bytes = Aligned::new(&write(&model, Layout::Rows).unwrap());
-                        let loaded = Model::load(&bytes).unwrap();
-                        assert_eq!(state_len_of(&bytes), Some(loaded.state_len()));
-                        assert_eq!(decider_len_of(&bytes), Some(loaded.decider_len()));
-                        // Cut anywhere it ends in order, cut in the header with nothing.
-                        for len in 0..40 {
-                            assert_eq!(state_len_of(&bytes[..len]), None);
+                        for layout in [Layout::Rows, Layout::RowsSparse] {
+                            let bytes = Aligned::new(&write(&model, layout).unwrap());
+                            let loaded = Model::load(&bytes).unwrap();
+                            assert_eq!(state_len_of(&bytes), Some(loaded.state_len()));
+                            assert_eq!(decider_len_of(&bytes), Some(loaded.decider_len()));
+                            // Cut anywhere it ends in order, cut in the header with nothing.
+                            for len in 0..40 {
+                                assert_eq!(state_len_of(&bytes[..len]), None);
+                            }
                         }
                     }
                 }

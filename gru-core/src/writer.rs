@@ -2,7 +2,7 @@
 
 use crate::artifact::{
     DecisionHeader, DenseHeader, FRAME_LEN, GapPolicy, GruHeader, Header, LayerHeader, MAGIC,
-    Readout, SelfTest, VERSION, frame_crc,
+    MAX_LAYERS, Readout, SelfTest, VERSION, frame_crc,
 };
 use crate::decision::Threshold;
 use crate::input::{FeatureParams, Limits};
@@ -11,6 +11,7 @@ use crate::layout::{
     GATES, HEAD, Layout, Part, RESET, ROW_PARAMS, UNIT_PARAMS, align4, winograd_head,
 };
 use crate::model::{Layer, Model};
+use crate::sparse::{MAX_UNITS, PANEL, Panels, list_len};
 use crate::state::{Digest, State, StateRef};
 use crate::{LoadError, StateError};
 use std::boxed::Box;
@@ -146,7 +147,7 @@ impl core::fmt::Display for WriteError {
                 expected,
             } => write!(f, "{what} has {found} values, expected {expected}"),
             Self::TooManyLayers(n) => {
-                let most = crate::artifact::MAX_LAYERS;
+                let most = MAX_LAYERS;
                 write!(f, "{n} layers, an artifact holds at most {most}")
             }
             Self::Name(name) => write!(f, "{name:?} cannot be a class name"),
@@ -167,6 +168,14 @@ impl QuantModel {
                 let mut weights = g.w.iter().chain(&g.u);
                 weights.all(|w| w % 16 == 0 && *w != i8::MIN)
             }
+            QuantLayer::Dense(_) => true,
+        })
+    }
+
+    /// Whether layouts that leave out weights can hold it: no GRU layer has more units than [`MAX_UNITS`].
+    pub fn fits_sparse(&self) -> bool {
+        self.layers.iter().all(|layer| match layer {
+            QuantLayer::Gru(g) => g.header.units as usize <= MAX_UNITS,
             QuantLayer::Dense(_) => true,
         })
     }
@@ -254,12 +263,12 @@ pub fn write(model: &QuantModel, layout: Layout) -> Result<Vec<u8>, WriteError> 
     for l in &model.limits {
         payload.extend(l.to_bytes());
     }
-    let mut layers = heapless::Vec::new();
+    let mut layers: heapless::Vec<_, MAX_LAYERS> = heapless::Vec::new();
     let mut input = features;
     for layer in &model.layers {
         let header = match layer {
             QuantLayer::Gru(g) => {
-                write_gru(g, input, layout, &mut payload)?;
+                write_gru(layers.len() as u8, g, input, layout, &mut payload)?;
                 LayerHeader::Gru(GruHeader {
                     initial_state: !g.initial_state.is_empty(),
                     ..g.header
@@ -375,6 +384,7 @@ pub fn fix_crc(bytes: &mut [u8]) {
 }
 
 fn write_gru(
+    layer: u8,
     g: &QuantGru,
     input: usize,
     layout: Layout,
@@ -390,20 +400,78 @@ fn write_gru(
     if !g.initial_state.is_empty() {
         expect_len("initial_state", g.initial_state.len(), units)?;
     }
-    let group = layout.gru_group();
-    for first in (0..units).step_by(group) {
+    let all: Vec<usize> = (0..units).collect();
+    if layout.is_sparse() {
+        if units > MAX_UNITS {
+            let error = LoadError::Range {
+                field: crate::Field::Units,
+                layer,
+                found: units as u32,
+                max: MAX_UNITS as u32,
+            };
+            return Err(WriteError::Refused(error));
+        }
+        for panel in all.chunks(PANEL) {
+            let pairs = pairs_left(g, panel);
+            let start = out.len();
+            out.push((pairs.len() - 1) as u8);
+            out.extend(pairs.iter().map(|&pair| pair as u8));
+            out.resize(start + list_len(pairs.len()), 0);
+            let columns: Vec<usize> = (pairs.iter()).flat_map(|p| [2 * p, 2 * p + 1]).collect();
+            write_blocks(g, layout, panel, &columns, out)?;
+        }
+    } else {
+        write_blocks(g, layout, &all, &all, out)?;
+    }
+    out.extend(g.initial_state.iter().flat_map(|h| h.to_le_bytes()));
+    out.resize(align4(out.len()), 0);
+    Ok(())
+}
+
+/// The pairs of columns of which any recurrent weight of these units is not zero; the first one where there is none.
+fn pairs_left(g: &QuantGru, panel: &[usize]) -> Vec<usize> {
+    let units = g.header.units as usize;
+    let has_weights = |pair: &usize| {
+        (0..GATES).any(|gate| {
+            panel.iter().any(|unit| {
+                let row = &g.u[(gate * units + unit) * units..][..units];
+                row.iter().skip(2 * pair).take(2).any(|&w| w != 0)
+            })
+        })
+    };
+    let left: Vec<usize> = (0..units.div_ceil(2)).filter(has_weights).collect();
+    if left.is_empty() { vec![0] } else { left }
+}
+
+/// Blocks of these units, with these columns of the recurrent weights.
+fn write_blocks(
+    g: &QuantGru,
+    layout: Layout,
+    of_units: &[usize],
+    recurrent: &[usize],
+    out: &mut Vec<u8>,
+) -> Result<(), WriteError> {
+    let (input, units, group) = (g.input, g.header.units as usize, layout.gru_group());
+    let all: Vec<usize> = (0..input).collect();
+    for of_block in of_units.chunks(group) {
         let start = out.len();
-        let len = layout.gru_part_len(input) + layout.gru_part_len(units);
+        let shape = (input, recurrent.len());
+        let len = layout.gru_part_len(shape.0) + layout.gru_part_len(shape.1);
         out.resize(start + len, 0);
-        for (recurrent, weights, n) in [(false, &g.w, input), (true, &g.u, units)] {
+        for (is_recurrent, weights, columns, width) in [
+            (false, &g.w, &all[..], input),
+            (true, &g.u, recurrent, units),
+        ] {
             for gate in 0..GATES {
                 for unit in 0..group {
-                    for column in 0..layout.gru_columns(gate, n) {
-                        let shape = (input, units);
-                        let place = layout.gru_weight(shape, recurrent, gate, unit, column);
-                        let real = first + unit < units && column < n;
-                        let row = gate * units + first + unit;
-                        let w = if real { weights[row * n + column] } else { 0 };
+                    for column in 0..layout.gru_columns(gate, columns.len()) {
+                        let place = layout.gru_weight(shape, is_recurrent, gate, unit, column);
+                        let w = match (of_block.get(unit), columns.get(column)) {
+                            (Some(unit), Some(&column)) if column < width => {
+                                weights[(gate * units + unit) * width + column]
+                            }
+                            _ => 0,
+                        };
                         if place.part != Part::Whole && (w % 16 != 0 || w == i8::MIN) {
                             return Err(WriteError::Weight(w));
                         }
@@ -413,24 +481,20 @@ fn write_gru(
                 }
             }
         }
-        fill_heads(layout, input, units, &mut out[start..]);
-        out.resize(start + layout.gru_weights_len(input, units), 0);
-        for unit in first..first + group {
-            let real = unit < units;
+        fill_heads(layout, input, recurrent.len(), &mut out[start..]);
+        out.resize(start + layout.gru_weights_len(input, recurrent.len()), 0);
+        for unit in (0..group).map(|unit| of_block.get(unit)) {
             let (r, rest) = g.mu.split_at(units);
             let (z, n) = rest.split_at(units);
             for m in [r, z, &g.mw, n] {
-                let m = if real { m[unit] } else { 1 };
-                out.extend(m.to_le_bytes());
+                out.extend(unit.map_or(1, |&unit| m[unit]).to_le_bytes());
             }
             for kind in 0..4 {
-                let b = if real { g.b[kind * units + unit] } else { 0 };
+                let b = unit.map_or(0, |unit| g.b[kind * units + unit]);
                 out.extend((b ^ layout.bias_flip()).to_le_bytes());
             }
         }
     }
-    out.extend(g.initial_state.iter().flat_map(|h| h.to_le_bytes()));
-    out.resize(align4(out.len()), 0);
     Ok(())
 }
 
@@ -547,23 +611,48 @@ fn read_gru(g: &crate::GruLayer<'_>, layout: Layout) -> QuantGru {
             .map(|&b| i16::from_le_bytes(b))
             .collect(),
     };
-    let group = layout.gru_group();
-    for (b, block) in g
-        .blocks
-        .chunks_exact(layout.gru_block_len(input, units))
-        .enumerate()
-    {
-        let params = &block[layout.gru_weights_len(input, units)..];
+    if layout.is_sparse() {
+        for panel in Panels::new(layout, input, units, g.blocks) {
+            let pairs = panel.pairs.iter().map(|&pair| 2 * pair as usize);
+            let columns: Vec<usize> = pairs.flat_map(|c| [c, c + 1]).collect();
+            read_blocks(layout, panel.first, &columns, panel.blocks, &mut out);
+        }
+    } else {
+        let columns: Vec<usize> = (0..units).collect();
+        read_blocks(layout, 0, &columns, g.blocks, &mut out);
+    }
+    out
+}
+
+/// The units from `first` on, with these columns of the recurrent weights.
+fn read_blocks(
+    layout: Layout,
+    first: usize,
+    recurrent: &[usize],
+    blocks: &[u8],
+    out: &mut QuantGru,
+) {
+    let (input, units, group) = (out.input, out.header.units as usize, layout.gru_group());
+    let all: Vec<usize> = (0..input).collect();
+    let shape = (input, recurrent.len());
+    let block_len = layout.gru_block_len(shape.0, shape.1);
+    for (b, block) in blocks.chunks_exact(block_len).enumerate() {
+        let params = &block[layout.gru_weights_len(shape.0, shape.1)..];
+        let start = first + b * group;
         for (unit, params) in
-            (b * group..units.min((b + 1) * group)).zip(params.chunks_exact(UNIT_PARAMS))
+            (start..units.min(start + group)).zip(params.chunks_exact(UNIT_PARAMS))
         {
-            for (recurrent, weights, n) in [(false, &mut out.w, input), (true, &mut out.u, units)] {
+            for (is_recurrent, weights, columns, width) in [
+                (false, &mut out.w, &all[..], input),
+                (true, &mut out.u, recurrent, units),
+            ] {
                 for gate in 0..GATES {
-                    for column in 0..n {
-                        let (shape, here) = ((input, units), unit - b * group);
-                        let place = layout.gru_weight(shape, recurrent, gate, here, column);
-                        let row = gate * units + unit;
-                        weights[row * n + column] = place.decode(block[place.byte]);
+                    let row = &mut weights[(gate * units + unit) * width..][..width];
+                    for (k, &column) in columns.iter().enumerate() {
+                        let place = layout.gru_weight(shape, is_recurrent, gate, unit - start, k);
+                        if let Some(w) = row.get_mut(column) {
+                            *w = place.decode(block[place.byte]);
+                        }
                     }
                 }
             }
@@ -577,7 +666,6 @@ fn read_gru(g: &crate::GruLayer<'_>, layout: Layout) -> QuantGru {
             }
         }
     }
-    out
 }
 
 fn read_dense(d: &crate::DenseLayer<'_>, layout: Layout) -> QuantDense {

@@ -32,8 +32,9 @@ fn every_layout_gives_the_same_bits_and_reads_back() {
         model.self_test = samples(seed, features, 5).concat();
         let samples = samples(seed, features, 100);
         let mut digests = Vec::new();
-        // Half bytes have a test of their own.
-        for layout in Layout::ALL.into_iter().filter(|l| l.weight_bits() == 8) {
+        // Half bytes have a test of their own; sparse layouts hold 512 units.
+        let fits = |l: &Layout| l.weight_bits() == 8 && !(l.is_sparse() && units[0] > 512);
+        for layout in Layout::ALL.into_iter().filter(fits) {
             let bytes = Aligned::new(&write(&model, layout).unwrap());
             let loaded = Model::load(&bytes).unwrap();
             assert_eq!(read(&loaded), model, "{layout:?}");

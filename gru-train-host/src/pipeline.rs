@@ -160,7 +160,8 @@ pub struct Order<'a> {
     /// Name of the model.
     pub name: String,
     /// Order of the weights in the artifact; with half a byte a weight where they fit and the layout has such a
-    /// form ([`Layout::halved`]).
+    /// form ([`Layout::halved`]), without the weights that the recipe prunes where it has one for that
+    /// ([`Layout::sparse`]).
     pub layout: Layout,
     /// Steps of raw counts that the artifact carries for its self-test.
     pub self_test_steps: usize,
@@ -294,8 +295,10 @@ fn export_at(
     };
     let (mut quantized, report) =
         quantize::quantize(model, ranges, &options).map_err(|e| e.to_string())?;
-    let layout = match order.layout.halved() {
-        Some(halved) if quantized.fits_half_bytes() => halved,
+    let sparse = order.config.prune.and(order.layout.sparse());
+    let layout = match (sparse, order.layout.halved()) {
+        (Some(sparse), _) if quantized.fits_sparse() => sparse,
+        (_, Some(halved)) if quantized.fits_half_bytes() => halved,
         _ => order.layout,
     };
     let mut artifact = writer::write(&quantized, layout).map_err(|e| e.to_string())?;

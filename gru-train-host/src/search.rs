@@ -201,6 +201,9 @@ fn needs(order: &Order<'_>, windows: &[Window]) -> Result<Needs, String> {
         name: order.name.clone(),
         ..*order
     };
+    if let Some(p) = config.prune {
+        train::prune(&mut model, p.density);
+    }
     let (_, _, artifact) = pipeline::export(&few, &model)?;
     let bytes = writer::Aligned::new(&artifact);
     let model = Model::load(&bytes).map_err(|e| e.to_string())?;

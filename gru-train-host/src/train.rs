@@ -38,10 +38,12 @@ use crate::spec::{
 
 mod augment;
 mod checkpoint;
+mod prune;
 mod stream;
 mod windows;
 
 pub use augment::Augment;
+pub use prune::{Prune, prune};
 use stream::Stream;
 pub use windows::Windows;
 
@@ -109,6 +111,8 @@ pub struct TrainConfig {
     pub calibration: Method,
     /// Quantization-aware training, after the epochs in floats.
     pub qat: Option<Qat>,
+    /// Recurrent weights go, in whole blocks, while training in floats.
+    pub prune: Option<Prune>,
     /// How the outputs of a stream become decisions; goes into the artifact.
     pub decision: Option<DecisionSpec>,
     /// Learn whole recordings with the state carried on; needs labels per step and `readout` every.
@@ -157,6 +161,7 @@ impl Default for TrainConfig {
             weight_bits: 8,
             calibration: Method::MinMax,
             qat: None,
+            prune: None,
             decision: None,
             stateful: None,
             distill: None,
@@ -478,6 +483,12 @@ impl TrainConfig {
                 return bad("qat.own needs the softmax loss".into());
             }
         }
+        if let Some(prune) = self.prune {
+            prune.check(self.epochs).or_else(bad)?;
+            if self.weight_bits < 8 || self.qat.is_some_and(|q| q.bits < 8) {
+                return bad("prune needs weights of 8 bits".into());
+            }
+        }
         if let Some(stateful) = &self.stateful {
             if stateful.steps == 0 {
                 return bad("stateful.steps 0, expected at least 1".into());
@@ -558,6 +569,7 @@ impl TrainConfig {
             epochs: distill.epochs,
             distill: None,
             qat: None,
+            prune: None,
             seed: Rng::of(&[self.seed, 6]).next_u64(),
             checkpoint: self.checkpoint.as_ref().map(|path| {
                 let mut path = path.clone().into_os_string();
@@ -836,8 +848,12 @@ pub fn fit_with(
     if let Some(trained) = hooks.trained {
         let float: Vec<f32> = network.flatten(trained.float());
         state.begin(&float, config);
+        if config.prune.is_some() {
+            state.mask = prune::mask_of(&model, &float);
+        }
         state.float = Some(float);
     }
+    let shape = model.clone();
     let run = |network: &Network,
                state: &mut State,
                aware: Option<&Aware>,
@@ -847,6 +863,7 @@ pub fn fit_with(
         let job = Job {
             config,
             network,
+            model: &shape,
             data,
             validation,
             standardize: hooks.model.map(|m| &m.standardize),
@@ -967,6 +984,8 @@ struct State {
     stopped: bool,
     /// What training in floats came to, once quantization-aware training has begun.
     float: Option<Vec<f32>>,
+    /// Which weights pruning has left; empty before it begins.
+    mask: Vec<bool>,
     history: Vec<Epoch>,
 }
 
@@ -986,6 +1005,7 @@ impl State {
             drops: 0,
             stopped: false,
             float: None,
+            mask: Vec::new(),
             history: Vec::new(),
         }
     }
@@ -1016,6 +1036,8 @@ impl State {
 struct Job<'a> {
     config: &'a TrainConfig,
     network: &'a Network,
+    /// Its layers' shapes count.
+    model: &'a ModelSpec,
     data: &'a Sequences<'a>,
     validation: Option<&'a Sequences<'a>>,
     standardize: Option<&'a Standardize>,
@@ -1067,6 +1089,7 @@ impl Job<'_> {
             let mut epochs = Epochs {
                 config,
                 network,
+                model: self.model,
                 aware: self.aware,
                 decays: network.decays(),
                 adam: Adam {
@@ -1096,6 +1119,7 @@ impl Job<'_> {
 struct Epochs<'a> {
     config: &'a TrainConfig,
     network: &'a Network,
+    model: &'a ModelSpec,
     aware: Option<&'a Aware>,
     decays: Vec<bool>,
     adam: Adam<f32>,
@@ -1147,6 +1171,14 @@ impl Epochs<'_> {
         let (config, epoch) = (self.config, state.epoch);
         let adam = config.adam();
         let start = Instant::now();
+        let prune = config.prune.filter(|_| self.aware.is_none());
+        if let Some(density) = prune.and_then(|p| p.density(epoch, config.epochs)) {
+            state.mask = prune::mask(self.model, &state.params, density);
+            prune::apply(&state.mask, &mut state.params);
+            if let Some(ema) = &mut state.ema {
+                prune::apply(&state.mask, ema);
+            }
+        }
         let mut order: Vec<usize> = (0..sets[0].count).collect();
         let mut rng = Rng::of(&[config.seed, 2, epoch as u64]);
         rng.shuffle(&mut order);
@@ -1190,6 +1222,7 @@ impl Epochs<'_> {
                 }
             };
             let gradient = session.gradient();
+            prune::apply(&state.mask, gradient);
             let norm = match config.clip_norm {
                 Some(clip) => clip_norm(gradient, clip, adam.convention),
                 None => norm(gradient),
@@ -1206,6 +1239,8 @@ impl Epochs<'_> {
             self.adam
                 .update(&adam, lr, &mut state.params, gradient, &self.decays);
             self.network.bound(&mut state.params);
+            // The momentum of a weight outlives it.
+            prune::apply(&state.mask, &mut state.params);
             if let (Some(decay), Some(ema)) = (config.ema, &mut state.ema) {
                 // The first batches would otherwise keep the random start for long.
                 let step = self.adam.step as f64;
@@ -1247,7 +1282,7 @@ impl Epochs<'_> {
             };
             report.validation_loss = Some(tally.loss);
             report.validation_accuracy = Some(tally.accuracy());
-            if self.aware.is_none() {
+            if self.aware.is_none() && !prune.is_some_and(|p| p.goes_on(epoch, config.epochs)) {
                 judge(config, state, tally.loss, &weights);
             }
         }

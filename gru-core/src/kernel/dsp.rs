@@ -14,7 +14,8 @@
 //! loader has proved that the sum itself fits 32 bits. `mixed` starts at `−128·Σ x`, so that the
 //! correction costs nothing. Six rows (two units, three gates) share each load of `x`.
 //!
-//! With the feature `int4` there is a routine for weights of half a byte as well, `dsp/half.rs`.
+//! With the feature `int4` there is a routine for weights of half a byte as well, `dsp/half.rs`; with the feature
+//! `sparse` this one runs recurrent weights that are left out, too, `dsp/sparse.rs`.
 //!
 //! A whole layer is one assembly routine: the columns of a part are one unrolled chain that is
 //! entered where as many columns are left as the layer has; every multiply leaves the flags alone,
@@ -39,6 +40,23 @@ impl Kernel for Dsp {
     const LAYOUT: Layout = Layout::Pair;
     #[cfg(any(feature = "int4", test))]
     const HALVED: Option<Layout> = Some(Layout::Pair4);
+    #[cfg(any(feature = "sparse", test))]
+    const SPARSE: Option<Layout> = Some(Layout::PairSparse);
+
+    #[cfg(any(feature = "sparse", test))]
+    #[inline]
+    fn update(layer: &GruLayer<'_>, x: &[i16], h: &mut [i16], scratch: &mut [i16]) {
+        let padded = crate::layout::align4(layer.units());
+        let Some((out, gathered)) = scratch.split_at_mut_checked(padded) else {
+            return;
+        };
+        if layer.layout == Layout::PairSparse {
+            sparse::gru(layer, x, h, out, gathered);
+        } else {
+            Self::gru(layer, x, h, out);
+        }
+        Self::store(out, h);
+    }
 
     #[inline]
     fn gru(layer: &GruLayer<'_>, x: &[i16], h: &[i16], out: &mut [i16]) {
@@ -98,6 +116,9 @@ macro_rules! cpu {
     };
 }
 
+#[macro_use]
+mod sparse;
+
 /// Lines that only speed asks for: not where the crate is optimized for size.
 #[cfg(all(gru_dsp, not(gru_small)))]
 macro_rules! unrolled {
@@ -147,10 +168,11 @@ macro_rules! gru_start {
             ".set GRU_U_CORR, 104\n",
             ".set GRU_U_ENTRY, 108\n",
             ".set GRU_U_PASSES, 112\n",
+            gru_state!(),
             "push {{r4-r11, lr}}\n",
             "sub sp, #40\n",
             "strd r3, r1, [sp, #GRU_SHIFT]\n",
-            "ldr r4, [sp, #GRU_U]\n",
+            "ldr r4, [sp, #GRU_STATE]\n",
             "str r4, [sp, #GRU_H]\n",
             // From the address after a pair of states to that of its new values.
             "subs r2, r2, r4\n",
@@ -233,7 +255,7 @@ macro_rules! gru_passes {
     };
 }
 
-/// The gates of two units and the end of the routine: sums of A in r3, r5, r7 and of B in r2, r4, r6, those of the
+/// The gates of two units, and the next ones as long as there are any: sums of A in r3, r5, r7 and of B in r2, r4, r6, those of the
 /// candidate's input part on the stack, parameters of A at r0, of B at r0 + 16.
 #[cfg(gru_dsp)]
 macro_rules! gru_gates {
@@ -338,8 +360,6 @@ macro_rules! gru_gates {
             "str r6, [lr, r10]\n",
             "cmp r4, r0\n",
             "bne.w 30b\n",
-            "add sp, #40\n",
-            "pop {{r4-r11, pc}}\n",
         )
     };
 }
@@ -409,6 +429,8 @@ struct GruFrame {
     w_shift: u32,
     input: Walk,
     recurrent: Walk,
+    #[cfg(any(feature = "sparse", test))]
+    panels: sparse::Panels,
 }
 
 impl GruFrame {
@@ -448,6 +470,8 @@ impl GruFrame {
             w_shift: (layer.w_shift & 7) as u32,
             input: Walk::new(chain, x, columns, 0),
             recurrent: Walk::new(chain, h, rows, 1),
+            #[cfg(any(feature = "sparse", test))]
+            panels: sparse::Panels::none(h),
         })
     }
 }
@@ -528,6 +552,10 @@ mod shim {
             "asr r2, r3",
             "add r2, r4",
             "str r2, [sp, #GRU_JOINT]",
+            ".set GRU_LINKS, {chain}",
+            ".set GRU_LOG, {chain_log}",
+            ".set GRU_CODE, {chain_code}",
+            gru_first_panel!(),
             "movs r2, #1",
             "cmp r2, #0",
 
@@ -611,7 +639,10 @@ mod shim {
             "sub.w r4, r4, r5, lsl #8",
             "sub.w r6, r6, r7, lsl #8",
             gru_gates!(),
+            gru_panels!(),
             chain = const CHAIN.links,
+            chain_log = const CHAIN.links.ilog2(),
+            chain_code = const CHAIN.code,
         )
     }
 

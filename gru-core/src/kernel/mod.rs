@@ -32,6 +32,10 @@ pub trait Kernel {
     /// for one (feature `int4`). It is called with no others.
     const HALVED: Option<Layout> = None;
 
+    /// The layout that leaves out recurrent weights that it is fast for as well, where it has been built for one
+    /// (feature `sparse`). It is called with no others.
+    const SPARSE: Option<Layout> = None;
+
     /// One time step of a GRU layer: `out = h'` from the input `x` and the hidden state `h`.
     ///
     /// A kernel that changes the state in place has [`update`](Self::update) instead.
@@ -40,8 +44,8 @@ pub trait Kernel {
         portable::Portable::gru(layer, x, h, out);
     }
 
-    /// One time step of a GRU layer in place: `h` becomes `h'`, padding unspecified. `scratch` is
-    /// [`Layout::gru_scratch`] long.
+    /// One time step of a GRU layer in place, also in the layouts [`HALVED`](Self::HALVED) and
+    /// [`SPARSE`](Self::SPARSE): `h` becomes `h'`, padding unspecified. `scratch` is [`Layout::gru_scratch`] long.
     #[inline(always)]
     fn update(layer: &GruLayer<'_>, x: &[i16], h: &mut [i16], scratch: &mut [i16]) {
         if let Some(out) = scratch.get_mut(..align4(layer.units())) {
@@ -118,14 +122,17 @@ pub(crate) fn known(layout: Layout) -> Layout {
     match Active::HALVED {
         _ if PORTABLE => layout,
         Some(halved) if layout == halved => halved,
-        _ => PREFERRED_LAYOUT,
+        _ => match Active::SPARSE {
+            Some(sparse) if layout == sparse => sparse,
+            _ => PREFERRED_LAYOUT,
+        },
     }
 }
 
 /// Whether the active kernel is made for it.
 #[inline(always)]
 fn is_own(layout: Layout) -> bool {
-    layout == Active::LAYOUT || Active::HALVED == Some(layout)
+    layout == Active::LAYOUT || Active::HALVED == Some(layout) || Active::SPARSE == Some(layout)
 }
 
 /// Runs a GRU layer of any variant and layout: `h` becomes `h'`. Returns how many values saturated

@@ -14,10 +14,11 @@
 use super::{Kernel, known};
 use crate::activation::{Activation, sigmoid, tanh};
 use crate::layout::{
-    CANDIDATE, GATES, HEAD, Layout, MAX_GROUP, RESET, ROW_PARAMS, UNIT_PARAMS, UPDATE,
+    CANDIDATE, GATES, HEAD, Layout, MAX_GROUP, RESET, ROW_PARAMS, UNIT_PARAMS, UPDATE, align4,
 };
 use crate::model::{DenseLayer, GruLayer};
 use crate::quant::{requantize, requantize_dense, sat16};
+use crate::sparse::{Panels, gather};
 
 /// The reference.
 #[derive(Debug, Clone, Copy)]
@@ -29,7 +30,7 @@ impl Kernel for Portable {
     const LAYOUT: Layout = Layout::Rows;
 
     fn gru(layer: &GruLayer<'_>, x: &[i16], h: &[i16], out: &mut [i16]) {
-        gru_main(layer, x, h, out);
+        gru_main(layer, x, h, out, &mut []);
     }
 
     fn dense(layer: &DenseLayer<'_>, x: &[i16], out: &mut [i16]) {
@@ -105,8 +106,13 @@ fn dots(part: &[u8], columns: usize, x: &[i16]) -> [i32; GATES] {
 }
 
 /// Accumulates one part (input or recurrent) of a block's weights over all its columns.
-fn accumulate(layer: &GruLayer<'_>, weights: &[u8], recurrent: bool, x: &[i16]) -> Accumulators {
-    let (input, units, layout) = (layer.input(), layer.units(), known(layer.layout));
+fn accumulate(
+    layout: Layout,
+    (input, units): (usize, usize),
+    weights: &[u8],
+    recurrent: bool,
+    x: &[i16],
+) -> Accumulators {
     // Where the parts interleave: the places of the part's candidate and gates.
     let run = |gate, unit| {
         let place = layout.gru_weight((input, units), recurrent, gate, unit, 0);
@@ -125,18 +131,20 @@ fn accumulate(layer: &GruLayer<'_>, weights: &[u8], recurrent: bool, x: &[i16]) 
     let mut acc = Accumulators::default();
     match layout {
         // The compiler makes vectors of the simplest loop.
-        Layout::Rows if cfg!(any(target_feature = "sse2", target_feature = "neon")) => {
+        Layout::Rows | Layout::RowsSparse
+            if cfg!(any(target_feature = "sse2", target_feature = "neon")) =>
+        {
             for (acc, row) in acc.iter_mut().zip(part.chunks_exact(columns.max(1))) {
                 acc[0] = dot(row, x);
             }
         }
-        Layout::Rows => {
+        Layout::Rows | Layout::RowsSparse => {
             let sums = dots(part, columns, x);
             for (acc, sum) in acc.iter_mut().zip(sums) {
                 acc[0] = sum;
             }
         }
-        Layout::Pair => {
+        Layout::Pair | Layout::PairSparse => {
             for (words, x) in part
                 .as_chunks::<{ 4 * GATES }>()
                 .0
@@ -148,7 +156,7 @@ fn accumulate(layer: &GruLayer<'_>, weights: &[u8], recurrent: bool, x: &[i16]) 
                 }
             }
         }
-        Layout::Quad => {
+        Layout::Quad | Layout::QuadSparse => {
             let x = x.get(..columns).unwrap_or(x);
             for half in 0..2 {
                 let words = run(RESET, 4 * half).as_chunks::<8>().0;
@@ -374,10 +382,10 @@ fn of_unit(acc: &Accumulators, g: usize) -> [i32; GATES] {
 
 /// The main variant in any layout.
 #[inline(never)]
-fn gru_main(layer: &GruLayer<'_>, x: &[i16], h: &[i16], out: &mut [i16]) {
-    each_block(layer, |first, weights, params| {
-        let aw = accumulate(layer, weights, false, x);
-        let au = accumulate(layer, weights, true, h);
+fn gru_main(layer: &GruLayer<'_>, x: &[i16], h: &[i16], out: &mut [i16], gathered: &mut [i16]) {
+    each_block(layer, |first, block, params| {
+        let aw = block.input(x);
+        let au = block.recurrent(h, gathered);
         let params = params
             .chunks_exact(UNIT_PARAMS)
             .map(|p| UnitParams::read(layer.layout, p));
@@ -388,15 +396,79 @@ fn gru_main(layer: &GruLayer<'_>, x: &[i16], h: &[i16], out: &mut [i16]) {
     });
 }
 
+/// The weights of a block.
+struct Block<'a> {
+    layout: Layout,
+    /// Columns of the input and of the recurrent weights.
+    shape: (usize, usize),
+    weights: &'a [u8],
+    /// The pairs of columns that the recurrent weights are for, where some are left out.
+    pairs: Option<&'a [u8]>,
+}
+
+impl Block<'_> {
+    /// [`accumulate`] over the input.
+    #[inline]
+    fn input(&self, x: &[i16]) -> Accumulators {
+        accumulate(self.layout, self.shape, self.weights, false, x)
+    }
+
+    /// [`accumulate`] over the columns of the state that are there.
+    #[inline]
+    fn recurrent(&self, h: &[i16], gathered: &mut [i16]) -> Accumulators {
+        let h = match self.pairs {
+            Some(pairs) => {
+                gather(pairs, h, gathered);
+                gathered
+            }
+            None => h,
+        };
+        accumulate(self.layout, self.shape, self.weights, true, h)
+    }
+}
+
 /// Calls `f(first unit, weights, parameters)` for every block.
 #[inline]
-fn each_block(layer: &GruLayer<'_>, mut f: impl FnMut(usize, &[u8], &[u8])) {
+fn each_block(layer: &GruLayer<'_>, mut f: impl FnMut(usize, &Block<'_>, &[u8])) {
     let (input, units, layout) = (layer.input(), layer.units(), known(layer.layout));
-    let block_len = layout.gru_block_len(input, units).max(1);
-    for (b, block) in layer.blocks.chunks_exact(block_len).enumerate() {
-        let parts = block.split_at_checked(layout.gru_weights_len(input, units));
+    if layout.is_sparse() {
+        for panel in Panels::new(layout, input, units, layer.blocks) {
+            let shape = (input, panel.columns());
+            each_of(
+                layout,
+                shape,
+                panel.first,
+                Some(panel.pairs),
+                panel.blocks,
+                &mut f,
+            );
+        }
+    } else {
+        each_of(layout, (input, units), 0, None, layer.blocks, &mut f);
+    }
+}
+
+/// [`each_block`] of those from the unit `first` on, which have so many columns.
+#[inline]
+fn each_of(
+    layout: Layout,
+    shape: (usize, usize),
+    first: usize,
+    pairs: Option<&[u8]>,
+    blocks: &[u8],
+    f: &mut impl FnMut(usize, &Block<'_>, &[u8]),
+) {
+    let block_len = layout.gru_block_len(shape.0, shape.1).max(1);
+    for (b, block) in blocks.chunks_exact(block_len).enumerate() {
+        let parts = block.split_at_checked(layout.gru_weights_len(shape.0, shape.1));
         if let Some((weights, params)) = parts {
-            f(b * layout.gru_group(), weights, params);
+            let block = Block {
+                layout,
+                shape,
+                weights,
+                pairs,
+            };
+            f(first + b * layout.gru_group(), &block, params);
         }
     }
 }
@@ -450,7 +522,7 @@ pub(crate) fn gru_any(
     scratch: &mut [i16],
 ) -> u32 {
     if layer.is_main_variant() {
-        gru_main(layer, x, h, out);
+        gru_main(layer, x, h, out, scratch);
         return 0;
     }
     let variant = layer.variant();
@@ -459,11 +531,17 @@ pub(crate) fn gru_any(
         counts: !(variant.activation.is_bounded() && variant.recurrent_activation.is_bounded()),
         saturated: 0,
     };
+    let before = if variant.reset_after {
+        0
+    } else {
+        align4(layer.units())
+    };
+    let (scratch, gathered) = scratch.split_at_mut_checked(before).unwrap_or_default();
     if !variant.reset_after {
         // scratch = r ∘ h of all units, before any candidate can be computed.
-        each_block(layer, |first, weights, params| {
-            let aw = accumulate(layer, weights, false, x);
-            let au = accumulate(layer, weights, true, h);
+        each_block(layer, |first, block, params| {
+            let aw = block.input(x);
+            let au = block.recurrent(h, gathered);
             let params = params
                 .chunks_exact(UNIT_PARAMS)
                 .map(|p| UnitParams::read(layer.layout, p));
@@ -474,13 +552,13 @@ pub(crate) fn gru_any(
             }
         });
     }
-    each_block(layer, |first, weights, params| {
-        let aw = accumulate(layer, weights, false, x);
-        let au = accumulate(layer, weights, true, h);
+    each_block(layer, |first, block, params| {
+        let aw = block.input(x);
+        let au = block.recurrent(h, gathered);
         let au_n = if variant.reset_after {
             au
         } else {
-            accumulate(layer, weights, true, scratch)
+            block.recurrent(scratch, gathered)
         };
         let params = params
             .chunks_exact(UNIT_PARAMS)

@@ -7,7 +7,8 @@
 //! multiplication. The heads of both explain the arithmetic.
 //!
 //! With the feature `int4` the kernel `quad` takes weights of half a byte as well (layout `Quad4`,
-//! `quad4_v6m.s`).
+//! `quad4_v6m.s`), and with the feature `sparse` recurrent weights that are left out (layout `QuadSparse`,
+//! `quad_sparse_v6m.s`).
 //!
 //! What the assembly computes has a twin in plain Rust here, instruction by instruction where it
 //! matters, which the host's tests compare with the portable kernel; on emulated cores
@@ -48,11 +49,20 @@ const HALVED: Option<Layout> = if cfg!(all(not(gru_active = "quad_mla"), feature
     None
 };
 
+/// The layout without some recurrent weights that the assembly reads as well.
+#[cfg(target_arch = "arm")]
+const SPARSE: Option<Layout> = if cfg!(all(not(gru_active = "quad_mla"), feature = "sparse")) {
+    Some(Layout::QuadSparse)
+} else {
+    None
+};
+
 /// What the assembly reads of a layer is where it has it.
 #[cfg(target_arch = "arm")]
 const _: () = {
     assert!(offset_of!(GruLayer<'_>, input) == 16);
     assert!(offset_of!(GruLayer<'_>, units) == 18);
+    assert!(offset_of!(GruLayer<'_>, layout) == 20 && Layout::QuadSparse as usize == 10);
     assert!(offset_of!(GruLayer<'_>, nh_shift) == 21);
     assert!(offset_of!(GruLayer<'_>, w_shift) == 22);
     assert!(offset_of!(DenseLayer<'_>, input) == 8);
@@ -78,12 +88,13 @@ mod shim {
         };
     }
 
-    #[cfg(not(any(gru_active = "quad_mla", feature = "int4")))]
-    core::arch::global_asm!(passes!(), include_str!("quad_v6m.s"), options(raw));
-    #[cfg(all(not(gru_active = "quad_mla"), feature = "int4"))]
+    #[cfg(not(gru_active = "quad_mla"))]
     core::arch::global_asm!(
         passes!(),
+        #[cfg(feature = "sparse")]
+        include_str!("quad_sparse_v6m.s"),
         include_str!("quad_v6m.s"),
+        #[cfg(feature = "int4")]
         include_str!("quad4_v6m.s"),
         options(raw)
     );
@@ -167,11 +178,16 @@ fn gru_is_sound(layer: &GruLayer<'_>, x: &[i16], h: &[i16], beside: &[i16]) -> b
     let scratch = if cfg!(gru_active = "quad_mla") {
         units
     } else {
-        2 * (input_copy(layer.input(), layer.w_shift) + layer.input() + units)
+        let kept = if SPARSE == Some(known(layer.layout)) {
+            units
+        } else {
+            0
+        };
+        2 * (input_copy(layer.input(), layer.w_shift) + layer.input() + units) + kept
     };
     let addresses = x.as_ptr().addr() | h.as_ptr().addr() | beside.as_ptr().addr();
     let layout = known(layer.layout);
-    (layout == LAYOUT || HALVED == Some(layout))
+    (layout == LAYOUT || HALVED == Some(layout) || SPARSE == Some(layout))
         && addresses & 3 == 0
         && x.len() >= input
         && h.len() >= units
@@ -205,6 +221,7 @@ impl Kernel for Quad {
     };
     const LAYOUT: Layout = LAYOUT;
     const HALVED: Option<Layout> = HALVED;
+    const SPARSE: Option<Layout> = SPARSE;
 
     #[cfg(gru_active = "quad_mla")]
     #[inline(always)]
@@ -235,8 +252,10 @@ impl Kernel for Quad {
     #[inline(always)]
     fn update(layer: &GruLayer<'_>, x: &[i16], h: &mut [i16], scratch: &mut [i16]) {
         if !gru_is_sound(layer, x, h, scratch) {
-            if PORTABLE && let Some(out) = scratch.get_mut(..align4(layer.units())) {
-                Portable::gru(layer, x, h, out);
+            if PORTABLE
+                && let Some((out, more)) = scratch.split_at_mut_checked(align4(layer.units()))
+            {
+                portable::gru_any(layer, x, h, out, more);
                 Self::store(out, h);
             }
             return;

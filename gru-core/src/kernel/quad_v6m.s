@@ -115,7 +115,9 @@
 	.equ	F_CUR, 128	@ end of the x that the loop runs over
 	.equ	F_SHIFT, 132	@ of the reset product
 	.equ	F_LEN, 136	@ of a block's weights
+	.ifndef	GRU_SPARSE
 	.equ	FRAME, 140
+	.endif
 	.equ	A_LAYER, FRAME + 36	@ the arguments behind the saved registers
 	.equ	A_TABLE, A_LAYER + 4
 	.equ	F_BLOCKS, A_LAYER	@ then: of four units
@@ -324,6 +326,9 @@
 	str	r2, [sp, #F_HP]
 	str	r3, [sp, #F_RX]
 	ldr	r4, [sp, #A_LAYER]
+	.ifdef	GRU_SPARSE
+	HAS_PANELS
+	.endif
 	ldrb	r5, [r4, #G_NH_SHIFT]
 	movs	r6, #16
 	subs	r6, r6, r5
@@ -377,8 +382,11 @@
 	ldr	r7, [sp, #F_BLOCKS]
 	lsls	r7, r7, #3
 	adds	r1, r0, r7
+	.ifdef	GRU_SPARSE
+	KEEP_STATE	3f
+	.endif
 	bl	.Lexpand
-	mov	r3, r9
+3:	mov	r3, r9
 	mov	r1, r12
 	movs	r4, r1
 	lsls	r4, r3
@@ -404,6 +412,9 @@ gru_quad_gru:
 	lsls	r4, r4, #7
 	negs	r4, r4
 	str	r4, [sp, #F_RJ + 12]
+	.ifdef	GRU_SPARSE
+	str	r4, [sp, #F_JX]
+	.endif
 	lsls	r1, r1, #7
 	negs	r1, r1
 	str	r1, [sp, #F_RX + 12]
@@ -445,7 +456,7 @@ gru_quad_gru:
 	adds	r7, r7, r0
 	str	r7, [sp, #F_RH + 8]
 	ldr	r0, [sp, #F_W]
-	b	.Lblock
+	b	.Lpanel
 	.p2align 2
 	.ltorg
 
@@ -458,7 +469,7 @@ gru_quad_gru:
 	str	r1, [sp, #F_HP]
 	ldr	r1, [sp, #F_BLOCKS]
 	cmp	r1, #0
-	bne	.Lblock
+	bne	.Lpanel
 .Lend:
 	add	sp, #FRAME
 	pop	{r4-r7}
@@ -469,12 +480,22 @@ gru_quad_gru:
 	pop	{r4-r7, pc}
 	.p2align 2
 	.ltorg
+.Lpanel:
+	.ifdef	GRU_SPARSE
+	ldr	r1, [sp, #F_STATE]
+	cmp	r1, #0
+	beq	.Lblock
+	PANEL
+	.endif
 .Lblock:
 	ldr	r1, [sp, #F_LEN]
 	adds	r1, r1, r0
 	str	r1, [sp, #F_PARAM]
 	START8	F_RX, .Lwx
 	.p2align 2
+	.ifdef	GRU_SPARSE
+	.ltorg
+	.endif
 .Lwx:
 	ldr	r1, [sp, #F_PARAM]
 	ROWS	r6, r8, r9, r10, MW_N, B_NX, F_NX, KEEP

@@ -13,7 +13,7 @@ use gru_core::{Decider, Layer, Model, State};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use super::console::{Console, Failure, grouped, write_file};
+use super::console::{Console, Failure, grouped, percent, write_file};
 use crate::decision::describe;
 use crate::quantize;
 use crate::spec::{LayerSpec, ModelSpec};
@@ -247,6 +247,18 @@ fn float_summary(path: &Path, console: &mut Console<'_>) -> Result<(), Failure> 
     Ok(())
 }
 
+/// Share of the recurrent weights that the artifact has; none where its layout leaves none out.
+pub(crate) fn density(model: &Model<'_>) -> Option<f64> {
+    let (mut left, mut all) = (0, 0);
+    for layer in model.layers() {
+        if let Layer::Gru(g) = layer {
+            left += g.recurrent_weights();
+            all += 3 * g.units() * g.units();
+        }
+    }
+    (model.layout().is_sparse() && all > 0).then(|| left as f64 / all as f64)
+}
+
 pub(crate) fn inspect(args: &InspectArgs, console: &mut Console<'_>) -> Result<(), Failure> {
     if Companion::is_at(&args.model) {
         return float_summary(&args.model, console);
@@ -264,9 +276,14 @@ pub(crate) fn inspect(args: &InspectArgs, console: &mut Console<'_>) -> Result<(
     console.say(format!("name          {}", model.name()));
     console.say(format!("sample rate   {rate} Hz"));
     let bits = model.layout().weight_bits();
+    let left = density(&model);
     console.say(format!(
-        "layout        {:?}, GRU weights of {bits} bits",
-        model.layout()
+        "layout        {:?}, GRU weights of {bits} bits{}",
+        model.layout(),
+        left.map_or(String::new(), |d| format!(
+            ", {} of the recurrent ones",
+            percent(d)
+        ))
     ));
     console.say(format!("classes       {}", parts.classes.join(", ")));
     console.say(format!(
@@ -339,6 +356,7 @@ pub(crate) fn inspect(args: &InspectArgs, console: &mut Console<'_>) -> Result<(
         "sample_rate_hz": rate,
         "layout": format!("{:?}", model.layout()),
         "weight_bits": bits,
+        "density": left,
         "classes": parts.classes,
         "features": parts.features.len(),
         "counts_per_unit": loaded.counts_per_unit(),
@@ -364,7 +382,7 @@ pub(crate) fn summary(args: &SummaryArgs, console: &mut Console<'_>) -> Result<(
     let mut layers = Vec::new();
     let (mut total, mut macs, mut input) = (0, 0, model.features());
     let mut used = std::collections::BTreeMap::new();
-    for (layer, part) in model.layers().iter().zip(&loaded.parts.layers) {
+    for layer in model.layers() {
         let (name, _, parameters) = kind(layer);
         // Keras numbers the layers of a kind: gru, gru_1, …
         let number = used.entry(name).and_modify(|n| *n += 1).or_insert(0usize);
@@ -372,9 +390,9 @@ pub(crate) fn summary(args: &SummaryArgs, console: &mut Console<'_>) -> Result<(
             0 => name.to_lowercase(),
             n => format!("{}_{n}", name.to_lowercase()),
         };
-        let work = match part {
-            writer::QuantLayer::Gru(_) => 3 * layer.units() * (input + layer.units()),
-            writer::QuantLayer::Dense(_) => layer.units() * input,
+        let work = match layer {
+            Layer::Gru(g) => 3 * g.units() * input + g.recurrent_weights(),
+            Layer::Dense(d) => d.units() * input,
         };
         rows.push([
             format!("{own} ({name})"),
@@ -434,6 +452,9 @@ pub(crate) fn summary(args: &SummaryArgs, console: &mut Console<'_>) -> Result<(
     ));
     let bits = model.layout().weight_bits();
     console.say(format!(" Weights of the GRU layers: {bits} bits"));
+    if let Some(left) = density(&model) {
+        console.say(format!(" Recurrent weights left: {}", percent(left)));
+    }
     console.say(format!(
         " State (RAM): {} B per stream",
         grouped(ram as u64)
@@ -463,6 +484,7 @@ pub(crate) fn summary(args: &SummaryArgs, console: &mut Console<'_>) -> Result<(
         "layers": layers,
         "parameters": total,
         "weight_bits": bits,
+        "density": density(&model),
         "flash_bytes": flash,
         "ram_bytes": ram,
         "decider_bytes": decider_bytes(&model),

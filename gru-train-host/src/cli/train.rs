@@ -9,7 +9,7 @@ use gru_core::layout::Layout;
 use gru_core::{Model, writer};
 use serde_json::json;
 
-use super::artifact::{Companion, companion_path, save};
+use super::artifact::{Companion, companion_path, density, save};
 use super::console::{Console, Failure, grouped, percent};
 use super::events::about;
 use super::source::Source;
@@ -20,7 +20,7 @@ use crate::events::{self, Recorded, Rules};
 use crate::pipeline::{self, Cut, Order, accuracy, agreement};
 use crate::quantize;
 use crate::spec::{ModelSpec, Readout};
-use crate::train::{self, Progress, TrainConfig};
+use crate::train::{self, Progress, Prune, TrainConfig};
 use crate::tune::{self, TuneError, TuneSpec, Tuned};
 
 #[derive(Debug, Args)]
@@ -83,6 +83,10 @@ pub(crate) struct TrainArgs {
     /// Go on from the checkpoint, where there is one; the result is that of a training in one go.
     #[arg(long)]
     resume: bool,
+    /// Share of the recurrent weights that pruning leaves, e.g. 0.5. The artifact is without the others; on a device
+    /// the feature `sparse` of gru-core runs it.
+    #[arg(long, value_name = "SHARE")]
+    density: Option<f64>,
     /// Everything random follows from it.
     #[arg(long)]
     seed: Option<u64>,
@@ -178,6 +182,10 @@ impl TrainArgs {
             config.checkpoint.clone_from(&self.checkpoint);
         }
         config.resume |= self.resume;
+        if let Some(density) = self.density {
+            let prune = config.prune.unwrap_or(Prune::to_density(density));
+            config.prune = Some(Prune { density, ..prune });
+        }
         config.seed = self.seed.unwrap_or(config.seed);
         config.threads = self.threads.unwrap_or(config.threads);
         config.readout = match self.readout {
@@ -459,6 +467,13 @@ pub(crate) fn train(args: &TrainArgs, console: &mut Console<'_>) -> Result<(), F
         percent(int8_accuracy),
         percent(agree)
     ));
+    if let Some(left) = density(&model) {
+        console.say(format!(
+            "{} of the recurrent weights left, {} multiply-accumulates per step",
+            percent(left),
+            grouped(model.macs() as u64)
+        ));
+    }
     console.say(format!(
         "{}: {} bytes, trained in {seconds:.1} s; float model in {}",
         args.output.display(),
@@ -469,6 +484,8 @@ pub(crate) fn train(args: &TrainArgs, console: &mut Console<'_>) -> Result<(), F
     console.answer(&json!({
         "artifact": args.output.display().to_string(),
         "artifact_bytes": product.artifact.len(),
+        "density": density(&model),
+        "macs_per_step": model.macs(),
         "float_accuracy": float_accuracy,
         "int8_accuracy": int8_accuracy,
         "agreement": agree,

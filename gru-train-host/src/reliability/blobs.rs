@@ -112,6 +112,9 @@ pub fn fill(header: &Header<'_>, rng: &mut SplitMix) -> QuantModel {
     if header.layout.weight_bits() == 4 {
         random::halve(&mut model);
     }
+    if header.layout.is_sparse() {
+        random::prune(rng, &mut model, 0.5);
+    }
     model
 }
 
@@ -274,6 +277,28 @@ pub fn references() -> Vec<(&'static str, Vec<u8>)> {
         name: "half quads",
         ..plain_header(Layout::Quad4, 5, &[gru(6), dense(3)])
     };
+    let rows_sparse = Header {
+        name: "pruned rows",
+        ..plain_header(
+            Layout::RowsSparse,
+            3,
+            &[
+                LayerHeader::Gru(GruHeader {
+                    units: 9,
+                    ..variant
+                }),
+                dense(2),
+            ],
+        )
+    };
+    let pair_sparse = Header {
+        name: "pruned pairs",
+        ..plain_header(Layout::PairSparse, 2, &[gru(13), gru(4), dense(3)])
+    };
+    let quad_sparse = Header {
+        name: "pruned quads",
+        ..plain_header(Layout::QuadSparse, 3, &[gru(11), dense(3)])
+    };
     [
         ("rows", rows),
         ("pair", pair),
@@ -286,6 +311,9 @@ pub fn references() -> Vec<(&'static str, Vec<u8>)> {
         ("rows4", rows4),
         ("pair4", pair4),
         ("quad4", quad4),
+        ("rows_sparse", rows_sparse),
+        ("pair_sparse", pair_sparse),
+        ("quad_sparse", quad_sparse),
     ]
     .into_iter()
     .zip(1..)

@@ -9,6 +9,7 @@ use gru_core::activation::Activation;
 use gru_core::artifact::{FRAME_LEN, Header, LayerHeader, MAX_DIM, Readout, Smoothing, VERSION};
 use gru_core::layout::Layout;
 use gru_core::random::SplitMix;
+use gru_core::sparse::MAX_UNITS;
 use gru_core::writer::{Aligned, host_state, read, write};
 use gru_core::{Decider, Digest, Field, LoadError, Model, Window};
 
@@ -421,7 +422,7 @@ fn change_field(fields: &mut Header<'_>, random: &mut SplitMix) {
         9 => fields.decision = None,
         10 => change_decision(fields, random),
         0 => fields.features = interesting_u16(random),
-        1 => fields.layout = Layout::ALL[random.below(3)],
+        1 => fields.layout = Layout::ALL[random.below(Layout::ALL.len())],
         2 => fields.input_exponent = interesting_byte(random) & 31,
         3 => fields.limits = !fields.limits,
         4 => {
@@ -548,7 +549,8 @@ pub fn dimension_grid(loader: Loader, whole: bool) -> Verdicts {
                     let fields = plain_header(layout, features, &[gru(units), dense(outputs)]);
                     let sound = [features, units, outputs]
                         .iter()
-                        .all(|n| (1..=1024).contains(n));
+                        .all(|n| (1..=1024).contains(n))
+                        && !(layout.is_sparse() && usize::from(units) > MAX_UNITS);
                     let bytes = Aligned::new(&assemble(&fields, &[0; 64]));
                     let answer = verdicts.try_one(loader, &bytes);
                     let right = match answer {

@@ -82,7 +82,11 @@ pub fn accumulators(cases: u64, seed: u64) -> Bounds {
     let mut bounds = Bounds::default();
     let mut rng = SplitMix(seed);
     for case in 0..cases {
-        let layout = Layout::ALL[rng.below(3)];
+        let whole = Layout::ALL[rng.below(3)];
+        let layout = match rng.below(2) {
+            0 => whole,
+            _ => whole.sparse().unwrap_or(whole),
+        };
         let columns = 517 + rng.below(1024 - 517 + 1);
         let negative = rng.below(2) == 0;
         let above = rng.below(4) == 0;

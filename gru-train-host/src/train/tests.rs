@@ -100,6 +100,12 @@ fn resuming_gives_the_same_bits() {
             floor: 0.0,
         },
         patience: Some(4),
+        // Over before the interruption: what is gone stays gone because the checkpoint says so.
+        prune: Some(Prune {
+            density: 0.4,
+            from: Some(0),
+            to: Some(1),
+        }),
         ..small()
     };
     let whole = TrainConfig {
@@ -188,6 +194,22 @@ fn wrong_settings_and_data_are_named() {
         )
         .contains("lr -1")
     );
+    for (density, from, to, what) in [
+        (0.0, None, None, "prune.density 0"),
+        (1.1, None, None, "prune.density 1.1"),
+        (0.5, Some(4), Some(2), "prune.from 4 and prune.to 2"),
+        (0.5, None, Some(6), "prune.to 6"),
+    ] {
+        let prune = Some(Prune { density, from, to });
+        let config = TrainConfig { prune, ..small() };
+        assert!(fails(config, &data, 2).contains(what), "{what}");
+    }
+    let few = TrainConfig {
+        prune: Some(Prune::to_density(0.5)),
+        weight_bits: 4,
+        ..small()
+    };
+    assert!(fails(few, &data, 2).contains("8 bits"));
     assert!(fails(small(), &data, 1).contains("label 1, but the model has 1 outputs"));
     assert!(
         fails(
@@ -224,6 +246,7 @@ fn a_recipe_reads_from_toml() {
         qat = { epochs = 10 }
         distill = { units = [48], epochs = 30, temperature = 3.0 }
         optimizer = { convention = "torch" }
+        prune = { density = 0.5, to = 20 }
         "#,
     )
     .unwrap();
@@ -238,6 +261,12 @@ fn a_recipe_reads_from_toml() {
             own: 0.0
         })
     );
+    let prune = Prune {
+        density: 0.5,
+        from: None,
+        to: Some(20),
+    };
+    assert_eq!(config.prune, Some(prune));
     let distill = config.distill.unwrap();
     assert_eq!((distill.temperature, distill.weight), (3.0, 0.7));
 }
@@ -444,6 +473,76 @@ fn quantization_aware_training_may_be_done_later() {
     assert_eq!(later.float(), &floats.model);
     assert_eq!(later.qat, whole.qat);
     assert_eq!(later.model, whole.model);
+}
+
+#[test]
+fn pruned_blocks_stay_zero_whatever_comes_after() {
+    let (x, labels) = toy(200, 9, 32);
+    let data = Sequences::windows(&x, 2, 9, &labels);
+    let config = TrainConfig {
+        units: vec![20],
+        prune: Some(Prune::to_density(0.4)),
+        ema: Some(0.9),
+        clip_norm: Some(1.0),
+        weight_decay: 0.01,
+        qat: Some(Qat {
+            bits: 8,
+            epochs: 2,
+            lr: 0.3,
+            own: 0.0,
+        }),
+        ..small()
+    };
+    let run = |threads| {
+        let config = TrainConfig {
+            threads,
+            ..config.clone()
+        };
+        fit(&config, &data, None, 2, &mut silent()).unwrap()
+    };
+    let one = run(1);
+    assert_eq!(one.model, run(3).model);
+    let u = |model: &ModelSpec| match &model.layers[0] {
+        LayerSpec::Gru(g) => g.u.clone(),
+        _ => panic!("a GRU layer"),
+    };
+    let float = u(one.float());
+    let left = float.iter().filter(|w| **w != 0.0).count();
+    assert!(left <= 480 && left > 480 - 48, "{left}");
+    // Blocks of two columns of a panel's units go as a whole.
+    for first in [0, 8, 16] {
+        for column in (0..20).step_by(2) {
+            let rows = (0..3).flat_map(|g| (first..20.min(first + 8)).map(move |u| 20 * g + u));
+            let all: Vec<f32> = rows
+                .flat_map(|r| [0, 1].map(|k| 20 * r + column + k))
+                .map(|k| float[k])
+                .collect();
+            let zeros = all.iter().filter(|w| **w == 0.0).count();
+            assert!(zeros == 0 || zeros == all.len(), "{first} {column}");
+        }
+    }
+    let qat = one.qat.as_ref().unwrap();
+    for later in [u(&qat.master), u(&one.model)] {
+        assert_ne!(later, float);
+        let back = float
+            .iter()
+            .zip(&later)
+            .any(|(f, l)| *f == 0.0 && *l != 0.0);
+        assert!(!back);
+    }
+    // Nor do they come back where the integers are trained later.
+    let floats = TrainConfig {
+        qat: None,
+        ..config.clone()
+    };
+    let floats = fit(&floats, &data, None, 2, &mut silent()).unwrap();
+    assert_eq!(&floats.model, one.float());
+    let hooks = Hooks {
+        trained: Some(&floats),
+        ..Hooks::default()
+    };
+    let later = fit_with(&config, &data, None, 2, &hooks, &mut silent()).unwrap();
+    assert_eq!(later.model, one.model);
 }
 
 #[test]

@@ -209,6 +209,8 @@ mod shim {
             "add.w r5, r8, r5, lsl #4",
             "add.w r6, r9, r6, lsl #4",
             gru_gates!(),
+            "add sp, #40",
+            "pop {{r4-r11, pc}}",
             chain = const CHAIN.links,
         )
     }
