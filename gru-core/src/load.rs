@@ -16,7 +16,7 @@ use crate::decision::Rule;
 use crate::header::Reader;
 #[cfg(any(feature = "inputs", test))]
 use crate::input::Limits;
-use crate::kernel::known;
+use crate::kernel::{known, unpruned};
 use crate::layout::{CANDIDATE, GATES, HEAD, Layout, RESET, UNIT_PARAMS, align4, winograd_head};
 use crate::model::{DenseLayer, Layer, Model, Parts};
 use crate::sparse::Panels;
@@ -468,7 +468,7 @@ impl<'a> Reader<'a> {
                     let len = if layout.is_sparse() {
                         Panels::new(layout, input as usize, units, self.rest).measure()
                     } else {
-                        layout.gru_len(input as usize, units)
+                        unpruned(layout).gru_len(input as usize, units)
                     };
                     g.blocks = self.ahead(len);
                     if layout.is_sparse() {
@@ -554,7 +554,7 @@ impl<'a> Reader<'a> {
         real: [usize; 2],
         shift: u8,
     ) {
-        let group = layout.gru_group();
+        let group = unpruned(layout).gru_group();
         let mut left = units as isize;
         while left > 0 && self.error.is_none() {
             self.rows(&Rows {
@@ -624,7 +624,7 @@ impl<'a> Reader<'a> {
     /// Where rows are not long only padding needs a look. Weights of 4 bits are symmetric.
     #[inline(never)]
     fn rows(&mut self, rows: &Rows) {
-        let layout = known(rows.layout).unpruned();
+        let layout = unpruned(rows.layout);
         let dense = rows.gates == 1;
         let bits = if dense { 8 } else { layout.weight_bits() };
         let [first, second] = rows.columns;

@@ -10,6 +10,7 @@
 //! upwards, and zeros up to a multiple of four. Pairs without any weight but zero are left out; a
 //! panel that has no other keeps pair 0.
 
+use crate::kernel::unpruned;
 use crate::layout::{GATES, Layout, align4};
 
 /// Units that share a list of columns.
@@ -69,7 +70,7 @@ impl<'a> Panels<'a> {
     #[inline]
     pub(crate) const fn new(layout: Layout, input: usize, units: usize, bytes: &'a [u8]) -> Self {
         Self {
-            layout: layout.unpruned(),
+            layout,
             input,
             units,
             first: 0,
@@ -80,8 +81,9 @@ impl<'a> Panels<'a> {
     /// Length of the next panel, which has so many units, from the byte that says how many pairs it has.
     #[inline]
     fn len_of(&self, units: usize, pairs: usize) -> usize {
-        let block = self.layout.gru_block_len(self.input, 2 * pairs);
-        list_len(pairs) + units.div_ceil(self.layout.gru_group()) * block
+        let layout = unpruned(self.layout);
+        let block = layout.gru_block_len(self.input, 2 * pairs);
+        list_len(pairs) + units.div_ceil(layout.gru_group()) * block
     }
 
     /// Bytes of all panels; of those that are cut off, the least that they can have.

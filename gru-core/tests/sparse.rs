@@ -203,13 +203,16 @@ fn panels(layout: Layout, features: usize, units: usize, bytes: &[u8]) -> Vec<(u
 #[test]
 fn the_loader_takes_a_list_in_its_one_form_only() {
     let (features, units) = (3, 19);
-    let model = pruned(6, features, &[units], 0.4);
+    let mut model = pruned(6, features, &[units], 0.4);
+    // The last pair, whose second column is padding, could stand for any beyond it.
+    if let QuantLayer::Gru(g) = &mut model.layers[0] {
+        g.u[18] = 5;
+    }
     for layout in SPARSE {
         let bytes = write(&model, layout).unwrap();
         let (mut accepted, mut other_pairs) = (0, 0);
         for (at, pairs) in panels(layout, features, units, &bytes) {
-            assert_eq!(pairs, 4);
-            for place in at..at + 8 {
+            for place in at..at + align4(1 + pairs) {
                 for value in 0..=255 {
                     let mut other = Aligned::new(&bytes);
                     other[place] = value;

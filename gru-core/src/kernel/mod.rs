@@ -129,6 +129,16 @@ pub(crate) fn known(layout: Layout) -> Layout {
     }
 }
 
+/// The layout of the blocks of a loaded model: [`Layout::unpruned`] of its own.
+#[inline(always)]
+pub(crate) fn unpruned(layout: Layout) -> Layout {
+    match Active::HALVED {
+        _ if PORTABLE => layout.unpruned(),
+        Some(halved) if layout == halved => halved,
+        _ => PREFERRED_LAYOUT,
+    }
+}
+
 /// Whether the active kernel is made for it.
 #[inline(always)]
 fn is_own(layout: Layout) -> bool {

@@ -1,7 +1,7 @@
 //! The checks of recurrent weights that are left out.
 
 use crate::header::Reader;
-use crate::kernel::known;
+use crate::kernel::unpruned;
 use crate::layout::{GATES, Layout};
 use crate::model::GruLayer;
 use crate::sparse::{Panel, Panels, list_len};
@@ -10,7 +10,7 @@ impl<'a> Reader<'a> {
     /// A layer whose length [`Panels::measure`] has found.
     #[inline(never)]
     pub(super) fn panels(&mut self, g: &GruLayer<'a>) {
-        let (layout, input, units) = (known(g.layout).unpruned(), g.input(), g.units());
+        let (layout, input, units) = (unpruned(g.layout), g.input(), g.units());
         for panel in Panels::new(layout, input, units, g.blocks) {
             // Pairs that the layer has, upwards; zeros behind them.
             let mut least = 0;
@@ -40,18 +40,21 @@ fn has_empty_pair(layout: Layout, input: usize, panel: &Panel<'_>) -> bool {
     }
     let columns = panel.columns();
     let block_len = layout.gru_block_len(input, columns).max(1);
-    let is_empty = |pair: usize| {
-        panel.blocks.chunks_exact(block_len).all(|block| {
-            let mut weights = (0..GATES).flat_map(|gate| {
-                (0..layout.gru_group()).flat_map(move |unit| {
-                    [2 * pair, 2 * pair + 1].map(|column| (gate, unit, column))
-                })
-            });
-            weights.all(|(gate, unit, column)| {
+    let mut seen = true;
+    for column in 0..columns {
+        if column % 2 == 0 {
+            if !seen {
+                return true;
+            }
+            seen = false;
+        }
+        for block in panel.blocks.chunks_exact(block_len) {
+            for row in 0..GATES * layout.gru_group() {
+                let (gate, unit) = (row % GATES, row / GATES);
                 let place = layout.gru_weight((input, columns), true, gate, unit, column);
-                place.decode(block.get(place.byte).copied().unwrap_or(0)) == 0
-            })
-        })
-    };
-    (0..panel.pairs.len()).any(is_empty)
+                seen |= place.decode(block.get(place.byte).copied().unwrap_or(0)) != 0;
+            }
+        }
+    }
+    !seen
 }
