@@ -376,7 +376,7 @@ impl Halves {
             let mut register = half as u32;
             let mut bit = 0;
             while bit < 4 {
-                register = (register >> 1) ^ (register & 1) * 0xedb8_8320;
+                register = (register >> 1) ^ ((register & 1) * 0xedb8_8320);
                 bit += 1;
             }
             table[half] = register;

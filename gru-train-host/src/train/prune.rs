@@ -120,19 +120,19 @@ fn left(u: &[f32], units: usize, density: f64) -> Vec<bool> {
     kept
 }
 
-/// The recurrent weights in the order of the parameters: where they start, and the layer.
+/// The recurrent weights in the order of the parameters ([`crate::nn::network::Network::flatten`]): where they start, and the layer.
 fn recurrent(model: &ModelSpec) -> Vec<(usize, &GruSpec)> {
     let mut at = 0;
     let mut all = Vec::new();
     for layer in &model.layers {
-        at += match layer {
-            LayerSpec::Gru(g) => {
-                all.push((at + g.w.len(), g));
-                g.w.len() + g.u.len() + g.b_in.len() + g.b_rec.len()
-            }
-            LayerSpec::Dense(d) => d.w.len() + d.b.len(),
-            LayerSpec::Bidirectional { .. } => continue,
-        };
+        if let LayerSpec::Dense(d) = layer {
+            at += d.w.len() + d.b.len();
+        }
+        for g in layer.grus() {
+            all.push((at + g.w.len(), g));
+            let learnt = if g.learn_initial_state { g.h0.len() } else { 0 };
+            at += g.w.len() + g.u.len() + g.b_in.len() + g.b_rec.len() + learnt;
+        }
     }
     all
 }
@@ -171,7 +171,7 @@ pub(super) fn apply(mask: &[bool], values: &mut [f32]) {
 /// Prunes a model at once, without training: as many weights are left as training leaves.
 pub fn prune(model: &mut ModelSpec, density: f64) {
     for layer in &mut model.layers {
-        if let LayerSpec::Gru(g) = layer {
+        for g in layer.grus_mut() {
             let mask = left(&g.u, g.units, density);
             apply(&mask, &mut g.u);
         }
@@ -230,7 +230,9 @@ mod tests {
         assert_eq!(Prune::to_density(0.5).density(0, 1), Some(0.5));
         for epochs in 1..12 {
             let prune = Prune::to_density(0.5);
-            let last = (0..epochs).filter_map(|e| prune.density(e, epochs)).last();
+            let last = (0..epochs)
+                .filter_map(|e| prune.density(e, epochs))
+                .next_back();
             assert_eq!(last, Some(0.5));
         }
     }
