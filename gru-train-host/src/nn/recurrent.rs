@@ -3,7 +3,7 @@
 
 use super::gemm::Rows;
 use super::gru::{self, GruGrad, GruPack, GruShape, GruWork, OutputGrad, Span};
-use super::simd::{Lanes, Real};
+use super::simd::{Kernel, Lanes, Real};
 use crate::spec::Merge;
 
 /// Sizes and functions of a recurrent layer.
@@ -159,6 +159,46 @@ fn state<'a, E>(h: &'a [E], s: &GruShape, span: Span<'_>, read: usize, row: usiz
     &h[(read * span.rows + row) * s.padded()..][..s.units]
 }
 
+/// One direction forwards.
+struct Forward<'a, E> {
+    shape: &'a GruShape,
+    pack: &'a GruPack<E>,
+    x: Rows<'a, E>,
+    work: &'a mut GruWork<E>,
+    span: Span<'a>,
+    carry: Option<&'a [E]>,
+}
+
+impl<E: Real> Kernel<E> for Forward<'_, E> {
+    #[inline(always)]
+    fn run<L: Lanes<E = E>>(self, l: L) {
+        gru::forward(
+            l, self.shape, self.pack, self.x, self.work, self.span, self.carry,
+        );
+    }
+}
+
+/// One direction backwards.
+struct Backward<'a, E> {
+    shape: &'a GruShape,
+    pack: &'a GruPack<E>,
+    x: Rows<'a, E>,
+    work: &'a mut GruWork<E>,
+    grad: &'a mut GruGrad<E>,
+    span: Span<'a>,
+    dy: OutputGrad<'a, E>,
+    dx: Option<(&'a mut [E], usize)>,
+}
+
+impl<E: Real> Kernel<E> for Backward<'_, E> {
+    #[inline(always)]
+    fn run<L: Lanes<E = E>>(self, l: L) {
+        gru::backward(
+            l, self.shape, self.pack, self.x, self.work, self.grad, self.span, self.dy, self.dx,
+        );
+    }
+}
+
 /// All steps of one chunk; `every` says whether the layer above reads every step, or the last one.
 #[expect(
     clippy::too_many_arguments,
@@ -175,7 +215,6 @@ pub fn forward<L: Lanes>(
     carry: Option<&[L::E]>,
     every: bool,
 ) {
-    // One call in a loop, not two: everything below is inlined for each instruction set.
     let works = [&mut work.first, &mut work.second];
     let all = s.each().zip([&pack.first, &pack.second]).zip(works);
     for (number, ((shape, pack), work)) in all.enumerate() {
@@ -183,7 +222,14 @@ pub fn forward<L: Lanes>(
             reversed: span.reversed ^ (number == 1),
             ..span
         };
-        gru::forward(l, shape, pack, x, work, span, carry);
+        l.apart(Forward {
+            shape,
+            pack,
+            x,
+            work,
+            span,
+            carry,
+        });
     }
     if let Some((second, merge)) = &s.second {
         merge_forward(s, second, *merge, work, span, every);
@@ -268,7 +314,6 @@ pub fn backward<L: Lanes>(
             dx_second.resize(dx.len(), L::E::ZERO);
         }
     }
-    // One call in a loop, as forwards.
     let parts = [
         (&pack.first, &mut work.first, &mut grad.first),
         (&pack.second, &mut work.second, &mut grad.second),
@@ -283,7 +328,16 @@ pub fn backward<L: Lanes>(
             0 => (&mut dx[..], *stride),
             _ => (&mut dx_second[..], *stride),
         });
-        gru::backward(l, shape, pack, x, work, grad, span, dy, dx);
+        l.apart(Backward {
+            shape,
+            pack,
+            x,
+            work,
+            grad,
+            span,
+            dy,
+            dx,
+        });
     }
     if let (Some((dx, _)), Some(_)) = (dx, &s.second) {
         for (to, from) in dx.iter_mut().zip(&dx_second) {

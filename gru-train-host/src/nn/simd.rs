@@ -84,6 +84,9 @@ pub trait Lanes: Copy {
     const N: usize;
     /// Vector registers of the machine; kernels size their tiles by it.
     const REGISTERS: usize;
+    /// Runs a kernel as a function of its own, compiled for the instruction set: what is inlined into one function
+    /// has its sums in registers only up to a certain size of the whole.
+    fn apart<K: Kernel<Self::E>>(self, kernel: K);
     /// All lanes equal.
     fn splat(self, x: Self::E) -> Self::V;
     /// `a + b`
@@ -277,6 +280,18 @@ impl<S: Simd, const FMA: bool> Lanes for F32<S, FMA> {
     };
 
     #[inline(always)]
+    fn apart<K: Kernel<Self::E>>(self, kernel: K) {
+        struct Op<K, const FMA: bool>(K);
+        impl<K: Kernel<f32>, const FMA: bool> pulp::WithSimd for Op<K, FMA> {
+            type Output = ();
+            #[inline(always)]
+            fn with_simd<S: Simd>(self, simd: S) {
+                self.0.run(F32::<S, FMA>(simd));
+            }
+        }
+        Simd::vectorize(self.0, Op::<K, FMA>(kernel));
+    }
+    #[inline(always)]
     fn splat(self, x: f32) -> S::f32s {
         self.0.splat_f32s(x)
     }
@@ -382,6 +397,18 @@ impl<S: Simd, const FMA: bool> Lanes for F64<S, FMA> {
         16
     };
 
+    #[inline(always)]
+    fn apart<K: Kernel<Self::E>>(self, kernel: K) {
+        struct Op<K, const FMA: bool>(K);
+        impl<K: Kernel<f64>, const FMA: bool> pulp::WithSimd for Op<K, FMA> {
+            type Output = ();
+            #[inline(always)]
+            fn with_simd<S: Simd>(self, simd: S) {
+                self.0.run(F64::<S, FMA>(simd));
+            }
+        }
+        Simd::vectorize(self.0, Op::<K, FMA>(kernel));
+    }
     #[inline(always)]
     fn splat(self, x: f64) -> S::f64s {
         self.0.splat_f64s(x)
