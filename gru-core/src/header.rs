@@ -285,7 +285,7 @@ impl<'a> Reader<'a> {
         let mut variant = self.variant();
         // Activations and exponents of the main variant.
         #[cfg(not(any(gru_portable, test)))]
-        self.expect(&[0, 1, 0, 0], Feature::Portable);
+        self.only(&[0, 1, 0, 0], Feature::Portable);
         let nh_shift = self.small(Field::NhShift, MAX_NH_SHIFT);
         let w_shift = self.small(Field::WShift, MAX_W_SHIFT);
         #[cfg(any(gru_portable, test))]
@@ -293,7 +293,7 @@ impl<'a> Reader<'a> {
             variant.reset_after = self.flag();
         }
         #[cfg(not(any(gru_portable, test)))]
-        self.expect(&[1], Feature::Portable);
+        self.only(&[1], Feature::Portable);
         let go_backwards = self.flag();
         // The payload's bytes come later; some stand for them until then.
         let initial_state: &[u8] = if self.flag() { &[0] } else { &[] };
@@ -307,7 +307,7 @@ impl<'a> Reader<'a> {
         }
         // 32767: nothing is clipped.
         #[cfg(not(any(gru_portable, test)))]
-        self.expect(&[0xff, 0xff, 1], Feature::Portable);
+        self.only(&[0xff, 0xff, 1], Feature::Portable);
         GruLayer {
             blocks: &[],
             initial_state,
@@ -342,7 +342,7 @@ impl<'a> Reader<'a> {
     /// Refuses other bytes than those of models that do without a feature.
     #[cfg(not(all(gru_portable, feature = "activations")))]
     #[inline(never)]
-    fn expect(&mut self, wanted: &[u8], feature: Feature) {
+    fn only(&mut self, wanted: &[u8], feature: Feature) {
         for &byte in wanted {
             if self.byte() != byte as u32 {
                 self.lacks(feature);
@@ -356,7 +356,7 @@ impl<'a> Reader<'a> {
         let activation = self.activation();
         #[cfg(not(any(feature = "activations", test)))]
         let activation = {
-            self.expect(&[5], Feature::Activations);
+            self.only(&[5], Feature::Activations);
             Activation::Linear
         };
         let linear = matches!(activation, Activation::Linear | Activation::Relu);
