@@ -201,6 +201,8 @@ macro_rules! gru_start {
                 "22: adds r3, #8",
                 "beq 24f",
             ),
+            // Of a layer of panels there is nothing to sum here.
+            rolled!("cbz r3, 24f"),
             "23: ldr r5, [r2], #4\n",
             "subs r3, #1\n",
             "smlad r4, r5, r12, r4\n",
