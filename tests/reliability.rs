@@ -1,5 +1,6 @@
 //! Rows of the reliability table that need no hostile bytes: accumulators, floats, flips, long runs, counters, snapshots.
 
+use gru_core::artifact::Readout;
 use gru_core::layout::Layout;
 use gru_core::random::{self, SplitMix};
 use gru_core::writer::{Aligned, write};
@@ -109,8 +110,20 @@ fn flipped_parameters_change_decisions_where_there_is_a_choice() {
 #[test]
 fn flipped_state_bits_fade() {
     let figures = state_flips(&reference(), 4, 3000).expect("stream");
-    assert_eq!(figures.cases, 4 * 16 * 16);
+    // 16 units, 4 outputs, and the count of a mean that there is not.
+    assert_eq!(figures.cases, 4 * (16 * (16 + 4) + 32));
     assert_eq!(figures.recovered, figures.cases, "{figures:?}");
+    // A sliding mean forgets; the mean over all steps does not, which is why the table does not promise it.
+    let with = |readout| {
+        let mut model = reference_model();
+        model.readout = readout;
+        let bytes = write(&model, Layout::Rows).expect("an artifact");
+        state_flips(&bytes, 1, 1000).expect("stream")
+    };
+    let sliding = with(Readout::Sliding { steps: 9 });
+    assert_eq!(sliding.recovered, sliding.cases, "{sliding:?}");
+    let mean = with(Readout::Mean { skip: 0 });
+    assert!(mean.recovered < mean.cases, "{mean:?}");
 }
 
 #[test]

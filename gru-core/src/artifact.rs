@@ -103,6 +103,9 @@ pub enum Readout {
     /// Those of the latest step.
     Last,
     /// The mean over the steps since the reset, the first `skip` of them left out.
+    ///
+    /// For windows: what one bit flip in a state does to the sums stays there until the reset. Where no reset comes,
+    /// 65,535 steps after the first ones their weight is halved, and so again and again: between 32,768 and 65,535 steps count.
     Mean {
         /// Steps left out.
         skip: u16,
@@ -128,8 +131,8 @@ impl Readout {
         match self {
             Self::Last => 0,
             Self::Mean { .. } | Self::Exponential { .. } => sums,
-            // The sums, the place of the oldest outputs, the outputs.
-            Self::Sliding { steps } => sums + 4 + align4(steps as usize * outputs),
+            // The sums, those of this turn through the history, the place of the oldest outputs, the outputs.
+            Self::Sliding { steps } => 2 * sums + 4 + align4(steps as usize * outputs),
         }
     }
 }

@@ -110,6 +110,8 @@ pub struct DeciderBuf<B: ?Sized> {
     tag: u32,
     /// The latest step that was seen.
     step: u32,
+    /// The resets of the state then; 0 before the first look, when any state will do.
+    resets: u32,
     /// Steps until the outcome may change.
     hold: u16,
     /// Steps until the next event may begin.
@@ -148,6 +150,7 @@ impl<const N: usize> Decider<N> {
         Self {
             tag: 0,
             step: 0,
+            resets: 0,
             hold: 0,
             refractory: 0,
             idle: 0,
@@ -210,6 +213,7 @@ impl DeciderRef {
 
     fn clear(&mut self) {
         self.step = 0;
+        self.resets = 0;
         self.hold = 0;
         self.refractory = 0;
         self.idle = 0;
@@ -236,7 +240,9 @@ impl DeciderRef {
     /// Looks at `state` after a step of `model`; gives a decision when the outcome changes.
     ///
     /// To be called after every [`Model::step`]. Calling it again after the same step, or after one that was
-    /// left out because of a gap, does nothing; a state that was reset resets the decider.
+    /// left out because of a gap, does nothing; a state that was reset resets the decider. For windows it can be called
+    /// once after each, [`Model::run`] and [`Model::run_window`] begin with a reset. (After 2^32 - 1 steps without a reset the
+    /// count stands still, and a step that was left out is looked at like any other.)
     ///
     /// # Errors
     /// [`StateError::ForeignModel`]; the decider then is as it was.
@@ -246,11 +252,12 @@ impl DeciderRef {
         state: &StateRef,
     ) -> Result<Option<Decision>, StateError> {
         state.check(model)?;
-        self.look(model, &model.output(state), state.steps())
+        self.look(model, &model.output(state), state.steps(), state.resets)
     }
 
     /// The same on `outputs` that were computed elsewhere, for instance on a board: those of the read-out after
-    /// `step` time steps, in the model's number format.
+    /// `step` time steps, in the model's number format. A `step` below the one before is taken for a reset; where
+    /// windows are of one step or of equal length, call [`reset`](Self::reset) between them.
     ///
     /// # Errors
     /// [`StateError::ForeignModel`], or [`StateError::SampleLen`] if there are not as many outputs as the model has.
@@ -266,7 +273,7 @@ impl DeciderRef {
                 expected: model.outputs() as u32,
             });
         }
-        self.look(model, &model.output_of(outputs, step), step)
+        self.look(model, &model.output_of(outputs, step), step, self.resets)
     }
 
     fn look(
@@ -274,14 +281,16 @@ impl DeciderRef {
         model: &Model<'_>,
         output: &Output<'_>,
         step: u32,
+        resets: u32,
     ) -> Result<Option<Decision>, StateError> {
         self.check(model)?;
+        if step < self.step || (self.resets != 0 && self.resets != resets) {
+            self.clear();
+        }
+        self.resets = resets;
         // The count stops at its largest value, so there a step cannot be told from none.
         if step == self.step && step != u32::MAX {
             return Ok(None);
-        }
-        if step < self.step {
-            self.clear();
         }
         self.step = step;
         self.hold = self.hold.saturating_sub(1);
@@ -610,9 +619,9 @@ fn count(counts: &mut [u16], class: u16, change: impl Fn(u16, u16) -> u16) {
 fn smooth(p: &mut [u16], sums: &mut [u16], shift: u8, starts: bool) {
     let shift = (shift & 15) as u32;
     for (p, sum) in p.iter_mut().zip(sums.as_chunks_mut::<2>().0) {
-        // At most 2^30, so sums and differences fit.
+        // At most 2^30, so sums and differences fit; a sum that memory has lost comes back to it.
         let now = (*p as i32) << 15;
-        let held = join(sum[0] as i16, sum[1] as i16);
+        let held = join(sum[0] as i16, sum[1] as i16).clamp(0, 1 << 30);
         let mean = if starts {
             now
         } else {

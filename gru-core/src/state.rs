@@ -24,6 +24,9 @@ pub struct StateBuf<B: ?Sized> {
     pub(crate) steps: u32,
     /// Steps that the read-out's mean holds.
     pub(crate) averaged: u32,
+    /// Resets so far, by which a decider sees one; never 0.
+    #[cfg(any(feature = "decision", test))]
+    pub(crate) resets: u32,
     /// What has been counted since the state was made.
     pub(crate) counters: Counters,
     // [input][scratch][layers][readout], each a multiple of four words: stays 4-byte aligned.
@@ -55,7 +58,7 @@ pub enum StateError {
         /// Words needed.
         need: u32,
     },
-    /// The state belongs to another model.
+    /// The state belongs to another model, or is too short for one with the same checksum.
     ForeignModel {
         /// The tag of the state's model.
         found: u32,
@@ -67,6 +70,13 @@ pub enum StateError {
         /// Values given.
         found: u32,
         /// Values expected.
+        expected: u32,
+    },
+    /// A hidden state has another length; no GRU layer has this number where none is expected.
+    HiddenLen {
+        /// Values given.
+        found: u32,
+        /// Units of the layer, 0 where there is no such layer.
         expected: u32,
     },
     /// A layer reads its window from the end, so single steps have no meaning.
@@ -102,6 +112,12 @@ impl core::fmt::Display for StateError {
                     "sample of {found} values where the model takes {expected}"
                 )
             }
+            Self::HiddenLen { found, expected } => {
+                write!(
+                    f,
+                    "hidden state of {found} values for a layer of {expected} units"
+                )
+            }
             Self::NeedsWindow => f.write_str("a layer of this model reads its window from the end"),
             Self::Snapshot => f.write_str("the snapshot is damaged or of another model"),
             Self::NoSelfTest => f.write_str("the artifact carries no self-test"),
@@ -131,6 +147,8 @@ impl<const N: usize> State<N> {
             tag: 0,
             steps: 0,
             averaged: 0,
+            #[cfg(any(feature = "decision", test))]
+            resets: 1,
             counters: Counters {
                 invalid_values: 0,
                 skipped_steps: 0,
@@ -187,6 +205,10 @@ impl StateRef {
     fn clear(&mut self, model: &Model<'_>) {
         self.steps = 0;
         self.averaged = 0;
+        #[cfg(any(feature = "decision", test))]
+        {
+            self.resets = self.resets.wrapping_add(1).max(1);
+        }
         // A number of which the compiler does not know that it is zero: its `memset` takes 400 bytes.
         let zero = core::hint::black_box(0);
         for word in &mut self.words {
@@ -223,7 +245,8 @@ impl StateRef {
     /// Whether this is a state of `model` and long enough for it.
     #[inline]
     pub(crate) fn check(&self, model: &Model<'_>) -> Result<(), StateError> {
-        if self.tag != model.tag() {
+        // A tag is a checksum: another model can have the same.
+        if self.tag != model.tag() || self.words.len() < model.state_len() {
             return Err(StateError::ForeignModel {
                 found: self.tag,
                 expected: model.tag(),
@@ -232,7 +255,51 @@ impl StateRef {
         Ok(())
     }
 
-    /// The hidden state of every GRU layer in order, `units` values each, Q15 of its full scale.
+    /// Sets the hidden state of a GRU layer, the one with the number `layer` in the order of [`hidden`](Self::hidden): for
+    /// an initial state that is known at run time, given after a reset.
+    ///
+    /// `values` has one value per unit, Q15 of the layer's full scale. Read-outs and the count of steps go on.
+    ///
+    /// # Errors
+    /// [`StateError::ForeignModel`]; [`StateError::HiddenLen`] if there is no such layer or `values` has another length.
+    /// The state then is as it was.
+    pub fn set_hidden(
+        &mut self,
+        model: &Model<'_>,
+        layer: usize,
+        values: &[i16],
+    ) -> Result<(), StateError> {
+        self.check(model)?;
+        let parts = model.parts();
+        let mut at = parts.input + parts.scratch;
+        let mut number = 0;
+        let mut expected = 0;
+        for l in model.layers() {
+            if let Layer::Gru(g) = l {
+                if number == layer {
+                    expected = g.units();
+                    break;
+                }
+                number += 1;
+            }
+            at += align4(l.units());
+        }
+        match self.words.get_mut(at..at + values.len()) {
+            Some(h) if values.len() == expected && expected != 0 => {
+                for (h, &value) in h.iter_mut().zip(values) {
+                    *h = value;
+                }
+                Ok(())
+            }
+            _ => Err(StateError::HiddenLen {
+                found: values.len() as u32,
+                expected: expected as u32,
+            }),
+        }
+    }
+
+    /// The hidden state of every GRU layer in order, `units` values each, Q15 of its full scale. Of a state of another model
+    /// it gives words without meaning.
     pub fn hidden<'s>(&'s self, model: &'s Model<'_>) -> impl Iterator<Item = &'s [i16]> {
         let parts = model.parts();
         let mut at = parts.input + parts.scratch;
@@ -246,7 +313,7 @@ impl StateRef {
         })
     }
 
-    /// Continues `digest` over all hidden states of this moment.
+    /// Continues `digest` over all hidden states of this moment, see [`hidden`](Self::hidden).
     pub fn digest(&self, model: &Model<'_>, digest: &mut Digest) {
         for h in self.hidden(model) {
             digest.update(h);
@@ -392,5 +459,30 @@ impl Digest {
     /// The digest so far.
     pub const fn value(&self) -> u64 {
         self.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    extern crate std;
+    use super::*;
+    use crate::layout::Layout;
+    use crate::random;
+    use crate::writer::{Aligned, write};
+
+    #[test]
+    fn a_tag_alone_does_not_make_a_state_long_enough() {
+        let bytes = write(&random::model(1, 2, &[6], 2), Layout::Rows).unwrap();
+        let bytes = Aligned::new(&bytes);
+        let model = Model::load(&bytes).unwrap();
+        // As a model whose checksum is 0, or that of another model, would have it.
+        let mut state = State::<4>::unbound();
+        state.tag = model.tag();
+        let foreign = StateError::ForeignModel {
+            found: model.tag(),
+            expected: model.tag(),
+        };
+        assert_eq!(model.step(&mut state, &[0i16; 2]).map(|_| ()), Err(foreign));
+        assert_eq!(state.reset(&model), Err(foreign));
     }
 }

@@ -193,7 +193,7 @@ impl Shape {
                 if steps > MAX_SLIDING as usize {
                     return None;
                 }
-                2 * align4(outputs) + 4 + align4(steps * outputs)
+                4 * align4(outputs) + 4 + align4(steps * outputs)
             }
             _ => return None,
         };

@@ -71,7 +71,7 @@ impl<'s> Output<'s> {
         self.frac
     }
 
-    /// Whether the model's warm-up after the reset is over.
+    /// Whether the model's warm-up after the reset is over, and with a mean at least one step in it.
     #[inline]
     pub fn is_ready(&self) -> bool {
         self.ready
@@ -145,7 +145,7 @@ pub(crate) fn join(lo: i16, hi: i16) -> i32 {
 }
 
 #[cfg(any(feature = "readouts", test))]
-/// The most steps that a mean holds: 65535 · 32768 still is below 2^31.
+/// The most steps that a mean holds: 65535 · 32768 still is below 2^31. Then all that it holds counts half.
 const MAX_AVERAGED: u32 = 65535;
 
 impl Model<'_> {
@@ -312,7 +312,7 @@ impl Model<'_> {
         *steps = steps.saturating_add(1);
     }
 
-    /// The outputs of the read-out as the state has them.
+    /// The outputs of the read-out as the state has them; of a state of another model, words without meaning.
     pub fn output<'s>(&self, state: &'s StateRef) -> Output<'s> {
         let (from, outputs) = (self.output_at, self.outputs());
         #[cfg(any(feature = "readouts", test))]
@@ -324,9 +324,12 @@ impl Model<'_> {
             // The sums stand behind the outputs.
             let sums = state.words.get(from + align4(outputs)..);
             let sums = sums.and_then(|sums| sums.get(..2 * outputs));
+            let output = self.output_of(sums.unwrap_or(&[]), state.steps);
             return Output {
                 divisor,
-                ..self.output_of(sums.unwrap_or(&[]), state.steps)
+                // A mean of nothing is no result.
+                ready: output.ready && state.averaged != 0,
+                ..output
             };
         }
         let words = state.words.get(from..).and_then(|w| w.get(..outputs));
@@ -350,8 +353,8 @@ impl Model<'_> {
     /// `samples` yields the time steps in their order; one-step streaming gives the same bits.
     ///
     /// # Errors
-    /// As [`step`](Self::step): a model with a layer that reads its window from the end needs memory for it, see
-    /// [`run_window`](Self::run_window).
+    /// As [`step`](Self::step), at the first sample of another length; the state then has done the steps before it. A model with
+    /// a layer that reads its window from the end needs memory for it, see [`run_window`](Self::run_window).
     pub fn run<'s, S: Sample, X: AsRef<[S]>>(
         &self,
         state: &'s mut StateRef,
@@ -418,11 +421,15 @@ pub(crate) fn read_out(
     match readout {
         Readout::Last => 0,
         Readout::Mean { skip } => {
-            let counts = steps >= skip as u32 && held < MAX_AVERAGED;
-            if counts {
-                accumulate(sums, y, |sum, y| sum.wrapping_add(y));
+            if steps < skip as u32 {
+                return 0;
             }
-            counts as u32
+            let full = (held >= MAX_AVERAGED) as u32;
+            accumulate(sums, y, |sum, y| (sum >> full).wrapping_add(y));
+            // What the count rises by, modulo 2^32: beyond it, a count that memory has lost comes back.
+            (held.min(MAX_AVERAGED) >> full)
+                .wrapping_add(1)
+                .wrapping_sub(held)
         }
         Readout::Exponential { shift } => {
             // The sum holds 15 fractional bits; the first output starts it.
@@ -433,7 +440,8 @@ pub(crate) fn read_out(
                 if starts {
                     y
                 } else {
-                    sum + ((y - sum) >> shift)
+                    // A sum that memory has lost fades like any other.
+                    sum.wrapping_add(y.wrapping_sub(sum) >> shift)
                 }
             });
             starts as u32
@@ -445,28 +453,39 @@ pub(crate) fn read_out(
 #[cfg(any(feature = "readouts", test))]
 /// Takes the oldest outputs out of the sums and the history and puts `y` in; zeros stand where there are none yet.
 ///
-/// `words` are the sums, the place of the oldest outputs, the history: the lengths of a state's read-out.
+/// `words` are the sums, the sums of this turn through the history, the place of the oldest outputs, the history: the lengths
+/// of a state's read-out. At the end of a turn the sums of the turn are those of the whole history: they take the place of the
+/// others, so that what a bit flip does to any of them is gone after two turns.
 fn slide(steps: u16, held: u32, words: &mut [i16], y: &[i16]) -> u32 {
-    let (sums, rest) = words
-        .split_at_mut_checked(2 * align4(y.len()))
-        .unwrap_or_default();
+    let len = 2 * align4(y.len());
+    let (sums, rest) = words.split_at_mut_checked(len).unwrap_or_default();
+    let (turn, rest) = rest.split_at_mut_checked(len).unwrap_or_default();
     let Some((place, history)) = rest.split_first_chunk_mut::<4>() else {
         return 0;
     };
     let [at, ..] = place;
     let oldest = *at as u16;
+    let next = oldest.wrapping_add(1);
+    let ends = next >= steps;
+    *at = if ends { 0 } else { next as i16 };
+    let begins = oldest == 0;
     let history = history
         .get_mut(oldest as usize * y.len()..)
         .unwrap_or_default();
-    for ((sum, place), &y) in sums.as_chunks_mut::<2>().0.iter_mut().zip(history).zip(y) {
+    let sums = sums.as_chunks_mut::<2>().0.iter_mut();
+    let sums = sums.zip(turn.as_chunks_mut::<2>().0);
+    for (((sum, turn), place), &y) in sums.zip(history).zip(y) {
+        let [lo, hi] = *turn;
+        let of_turn = if begins { 0 } else { join(lo, hi) }.wrapping_add(y as i32);
+        *turn = [of_turn as i16, (of_turn >> 16) as i16];
         let [lo, hi] = *sum;
         let joined = join(lo, hi).wrapping_add(y as i32 - *place as i32);
+        let joined = if ends { of_turn } else { joined };
         *place = y;
         *sum = [joined as i16, (joined >> 16) as i16];
     }
-    let next = oldest.wrapping_add(1);
-    *at = if next < steps { next as i16 } else { 0 };
-    (held < steps as u32) as u32
+    // What the count rises by, modulo 2^32: beyond the steps, one that memory has lost comes back.
+    (held.wrapping_add(1).min(steps as u32)).wrapping_sub(held)
 }
 
 #[cfg(any(feature = "readouts", test))]

@@ -1,8 +1,8 @@
 //! The same bits on every machine: digests that are written down here, over models with every
 //! option, every layout, all kinds of samples, outputs, probabilities and counters.
 //!
-//! Runs on any host; `bitexact.sh` runs it in debug and release builds, on 32 bits and, with
-//! fewer steps, on a big-endian machine under Miri. The emulated boards are compared with the same file of digests.
+//! Runs on any host; `bitexact.sh` runs it in debug and release builds, on 32 bits and on a big-endian machine, `miri.sh` with
+//! fewer steps on one under Miri. The emulated boards are compared with the same file of digests.
 #![cfg(feature = "std")]
 
 use std::collections::BTreeSet;

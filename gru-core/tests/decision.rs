@@ -616,6 +616,66 @@ fn one_step_is_looked_at_once_and_a_reset_state_starts_anew() {
 }
 
 #[test]
+fn windows_of_equal_length_are_decided_each() {
+    for steps in [1, 7] {
+        let quant = model(3, Some(8), 0, &full_rule(Smoothing::None));
+        let bytes = Aligned::new(&write(&quant, Layout::Rows).unwrap());
+        let model = Model::load(&bytes).unwrap();
+        let mut state = gru_core::State::<64>::new(&model).unwrap();
+        let mut decider = Decider::<9>::new(&model).unwrap();
+        let mut rng = SplitMix(1);
+        let mut seen = std::collections::BTreeSet::new();
+        for _ in 0..30 {
+            let window: Vec<Vec<i16>> = (0..steps).map(|_| rng.sample(2)).collect();
+            model.run(&mut state, &window).unwrap();
+            let decision = decider.decide(&model, &state).unwrap().unwrap();
+            let mut alone = Decider::<9>::new(&model).unwrap();
+            assert_eq!(alone.decide(&model, &state), Ok(Some(decision)));
+            assert_eq!(decider.decide(&model, &state), Ok(None));
+            seen.insert(format!("{:?}", decision.outcome));
+        }
+        assert!(seen.len() > 1, "{seen:?}");
+    }
+}
+
+#[test]
+fn sums_that_memory_has_lost_come_back() {
+    let quant = model(
+        3,
+        Some(8),
+        0,
+        &full_rule(Smoothing::Exponential { shift: 2 }),
+    );
+    let bytes = Aligned::new(&write(&quant, Layout::Rows).unwrap());
+    let model = Model::load(&bytes).unwrap();
+    let mut rng = SplitMix(1);
+    let samples: Vec<Vec<i16>> = (0..100).map(|_| rng.sample(2)).collect();
+    let mut stream = Stream::<64, 9>::new(&model).unwrap();
+    for sample in &samples {
+        stream.push(sample).unwrap();
+    }
+    let mut saved = vec![0; stream.snapshot_len()];
+    stream.snapshot(&mut saved).unwrap();
+    let decider = gru_core::StateRef::snapshot_len(&model);
+    for sum in [i32::MIN, i32::MAX, (1 << 30) + 1, -1] {
+        let mut lost = saved.clone();
+        let body = &mut lost[decider..];
+        body[22..26].copy_from_slice(&sum.to_le_bytes());
+        let crc = gru_core::artifact::crc32(&body[4..]).to_le_bytes();
+        body[..4].copy_from_slice(&crc);
+        stream.restore(&lost).unwrap();
+        let mut whole = Stream::<64, 9>::new(&model).unwrap();
+        whole.restore(&saved).unwrap();
+        for sample in &samples {
+            let decision = stream.push(sample).unwrap();
+            assert!(decision.is_none_or(|d| d.confidence <= 1 << 15));
+            whole.push(sample).unwrap();
+        }
+        assert_eq!(stream.outcome(), whole.outcome());
+    }
+}
+
+#[test]
 fn memory_is_what_the_model_says() {
     for (smoothing, words) in SMOOTHINGS.into_iter().zip([3, 9, 6]) {
         let quant = model(3, Some(8), 5, &full_rule(smoothing));

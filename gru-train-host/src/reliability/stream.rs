@@ -307,7 +307,8 @@ pub struct StateFlips {
     pub limit: u32,
 }
 
-/// Flips every bit of the hidden state at `points` points of a stream and waits for the clean run's bits.
+/// Flips every bit that a stream remembers, the held sample left out, at `points` points of it, and waits for the clean run's
+/// bits of state and outputs: hidden states, outputs, and what the read-out holds.
 ///
 /// # Errors
 /// Those of the stream, none of which can happen.
@@ -326,10 +327,10 @@ pub fn state_flips(blob: &[u8], points: u32, limit: u32) -> Result<StateFlips, S
     let mut sample = vec![0; model.features()];
     let len = StateRef::snapshot_len(&model);
     let (mut snapshot, mut flipped) = (vec![0; len], vec![0; len]);
-    let words: usize = state.hidden(&model).map(<[i16]>::len).sum();
     let mut recoveries = Vec::new();
-    // The state's words in a snapshot follow 16 bytes of head and the input's words.
+    // In a snapshot they follow 16 bytes of head, the last four of them the steps that a mean holds, and the input's words.
     let first = 16 + 2 * model.features().next_multiple_of(4);
+    let bits = (8 * 12..8 * 16).chain(8 * first..8 * len);
     for _ in 0..points {
         for _ in 0..17 {
             motion.next(&mut sample);
@@ -351,9 +352,9 @@ pub fn state_flips(blob: &[u8], points: u32, limit: u32) -> Result<StateFlips, S
             model.step(&mut hurt, sample)?;
             clean.push(digest(&model, &hurt));
         }
-        for bit in 0..16 * words {
+        for bit in bits.clone() {
             flipped.copy_from_slice(&snapshot);
-            flipped[first + bit / 8] ^= 1 << (bit % 8);
+            flipped[bit / 8] ^= 1 << (bit % 8);
             let crc = gru_core::artifact::crc32(&flipped[4..]).to_le_bytes();
             flipped[..4].copy_from_slice(&crc);
             hurt.restore(&model, &flipped)?;
@@ -381,6 +382,9 @@ pub fn state_flips(blob: &[u8], points: u32, limit: u32) -> Result<StateFlips, S
 fn digest(model: &Model<'_>, state: &StateRef) -> u64 {
     let mut digest = Digest::default();
     state.digest(model, &mut digest);
+    for y in model.output(state).values() {
+        digest.update(&[y]);
+    }
     digest.value()
 }
 
