@@ -104,6 +104,8 @@ pub mod sparse;
 mod state;
 mod state_len;
 mod step;
+#[cfg(any(gru_tiny, test))]
+mod tanh_nodes;
 mod tanh_table;
 #[cfg(feature = "update")]
 pub mod update;

@@ -89,8 +89,10 @@ pub trait Kernel {
 compile_error!("the kernel that `--cfg gru_kernel` asks for does not run on this target");
 
 // One line per kernel; `build.rs` chooses.
-#[cfg(gru_active = "dsp")]
+#[cfg(all(gru_active = "dsp", not(gru_tiny)))]
 use dsp::Dsp as Chosen;
+#[cfg(all(gru_active = "dsp", gru_tiny))]
+use dsp::tiny::Tiny as Chosen;
 #[cfg(gru_active = "host")]
 use host::Host as Chosen;
 #[cfg(gru_active = "mve")]
