@@ -75,11 +75,11 @@ fn table() -> *const Table {
 /// What the assembly reads of a layer is where it has it.
 #[cfg(target_arch = "arm")]
 const _: () = {
-    assert!(offset_of!(GruLayer<'_>, input) == 16);
-    assert!(offset_of!(GruLayer<'_>, units) == 18);
-    assert!(offset_of!(GruLayer<'_>, layout) == 20 && Layout::QuadSparse as usize == 10);
-    assert!(offset_of!(GruLayer<'_>, nh_shift) == 21);
-    assert!(offset_of!(GruLayer<'_>, w_shift) == 22);
+    assert!(offset_of!(GruLayer<'_>, input) == 8);
+    assert!(offset_of!(GruLayer<'_>, units) == 10);
+    assert!(offset_of!(GruLayer<'_>, layout) == 12 && Layout::QuadSparse as usize == 10);
+    assert!(offset_of!(GruLayer<'_>, nh_shift) == 13);
+    assert!(offset_of!(GruLayer<'_>, w_shift) == 14);
     assert!(offset_of!(DenseLayer<'_>, input) == 8);
     assert!(offset_of!(DenseLayer<'_>, units) == 10);
 };
@@ -246,6 +246,7 @@ impl Kernel for Quad {
     const LAYOUT: Layout = LAYOUT;
     const HALVED: Option<Layout> = HALVED;
     const SPARSE: Option<Layout> = SPARSE;
+    const KEEPS_ZEROS: bool = cfg!(gru_tiny);
 
     #[cfg(gru_active = "quad_mla")]
     #[inline(always)]

@@ -23,10 +23,10 @@
 	.equ	A_TABLE, A_LAYER + 4
 
 	@ In a GruLayer.
-	.equ	G_INPUT, 16
-	.equ	G_UNITS, 18
-	.equ	G_NH_SHIFT, 21
-	.equ	G_W_SHIFT, 22
+	.equ	G_INPUT, 8
+	.equ	G_UNITS, 10
+	.equ	G_NH_SHIFT, 13
+	.equ	G_W_SHIFT, 14
 
 	@ Four rows of one column: the word \w (destroyed) times \x, into the sums \a (low) \b \c \d.
 	.macro	MAC4 w, x, t, a, b, c, d
@@ -195,11 +195,7 @@ gru_quad_gru:
 	mov	r10, r6
 	ldr	r6, [r7, #F_N + 32]
 	bl	.Lrow
-	mov	r5, r11
-	CLAMP	r6, r2, r5
-	uxth	r6, r6
-	mov	r2, r12
-	subs	r6, r6, r2
+	bl	.Lclamp			@ leaves 32768 in r2
 	add	r2, r8			@ r
 	muls	r6, r2, r6
 	ldr	r3, [sp, #F_SHIFT + 4]
@@ -243,6 +239,15 @@ gru_quad_gru:
 	adds	r0, #2
 	bx	lr
 
+	@ r6 = sat16 of r6 - 32768. Clobbers r5; r2 = 32768.
+.Lclamp:
+	mov	r5, r11
+	CLAMP	r6, r2, r5
+	uxth	r6, r6
+	mov	r2, r12
+	subs	r6, r6, r2
+	bx	lr
+
 	@ r6 = tanh of r6 - 32768, see `tanh_of_nodes`; r1 = table. Clobbers r2-r5.
 .Ltanh:
 	push	{lr}
@@ -256,11 +261,7 @@ gru_quad_gru:
 	ldr	r3, [r7, #32]
 	adds	r6, r6, r3
 	bl	.Lrow
-1:	mov	r5, r11
-	CLAMP	r6, r2, r5
-	uxth	r6, r6
-	mov	r2, r12
-	subs	r6, r6, r2
+1:	bl	.Lclamp
 	mov	lr, r6
 	asrs	r2, r6, #31
 	eors	r6, r2
@@ -299,6 +300,12 @@ gru_quad_gru:
 
 @ ---- Dense layer, row by row ------------------------------------------------------------
 
+	.equ	D_ROW, 0	@ the row's first weight
+	.equ	D_OUT, 4	@ where the next value goes
+	.equ	D_END, 8	@ where they end
+	.equ	D_PARAMS, 12	@ the next row's
+	.equ	D_FRAME, 16
+
 	@ In a DenseLayer.
 	.equ	L_INPUT, 8
 	.equ	L_UNITS, 10
@@ -308,17 +315,13 @@ gru_quad_gru:
 	.thumb_func
 gru_quad_dense:
 	push	{r4-r7, lr}
-	mov	r4, r8
-	mov	r5, r9
-	mov	r6, r10
-	mov	r7, r11
-	push	{r4-r7}
-	mov	r8, r2			@ where the next value goes
+	sub	sp, #D_FRAME
+	str	r2, [sp, #D_OUT]
 	ldrh	r4, [r3, #L_INPUT]
 	ldrh	r5, [r3, #L_UNITS]
 	lsls	r6, r5, #1
 	adds	r6, r6, r2
-	mov	r10, r6			@ where they end
+	str	r6, [sp, #D_END]
 	adds	r6, r4, #1
 	lsrs	r6, r6, #1
 	lsls	r6, r6, #3
@@ -327,16 +330,15 @@ gru_quad_dense:
 	lsrs	r5, r5, #2
 	muls	r5, r6, r5
 	adds	r5, r5, r0
-	mov	r9, r5			@ the next parameters
+	str	r5, [sp, #D_PARAMS]
 	lsls	r4, r4, #1
 	adds	r1, r1, r4		@ the end of x, and minus its length
 	negs	r4, r4
 	mov	lr, r4
-1:	mov	r11, r0
+1:	str	r0, [sp, #D_ROW]
 	movs	r3, #128
-	lsls	r2, r0, #30
-	mvns	r2, r2
-	lsrs	r2, r2, #30
+	adds	r2, r0, #1
+	lsls	r2, r2, #30
 	bne	2f
 	movs	r3, #0			@ the last row of four is not biased
 2:	mov	r2, lr
@@ -350,9 +352,9 @@ gru_quad_dense:
 	adds	r0, #4
 	adds	r2, #2
 	bne	3b
-	mov	r0, r9
+	ldr	r0, [sp, #D_PARAMS]
 	ldm	r0!, {r3, r4}
-	mov	r9, r0
+	str	r0, [sp, #D_PARAMS]
 	@ r7 = bias + floor(r7 * m / 2^32)
 	uxth	r5, r3
 	lsrs	r3, r3, #16
@@ -379,22 +381,19 @@ gru_quad_dense:
 	subs	r4, #1
 	CLAMP	r7, r5, r4
 	subs	r7, r7, r3
-	mov	r2, r8
+	ldr	r2, [sp, #D_OUT]
 	strh	r7, [r2]
 	adds	r2, #2
-	mov	r8, r2
-	mov	r0, r11
+	str	r2, [sp, #D_OUT]
+	ldr	r0, [sp, #D_ROW]
 	adds	r0, #1
 	lsls	r3, r0, #30
 	bne	4f
 	subs	r0, #4
 	add	r0, r12
-4:	cmp	r2, r10
+4:	ldr	r3, [sp, #D_END]
+	cmp	r2, r3
 	bne	1b
-	pop	{r4-r7}
-	mov	r8, r4
-	mov	r9, r5
-	mov	r10, r6
-	mov	r11, r7
+	add	sp, #D_FRAME
 	pop	{r4-r7, pc}
 	.size	gru_quad_dense, . - gru_quad_dense

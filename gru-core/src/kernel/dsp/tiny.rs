@@ -13,10 +13,10 @@ use core::mem::offset_of;
 
 /// What the assembly reads of a layer is where it has it.
 const _: () = {
-    assert!(offset_of!(GruLayer<'_>, input) == 16);
-    assert!(offset_of!(GruLayer<'_>, units) == 18);
-    assert!(offset_of!(GruLayer<'_>, nh_shift) == 21);
-    assert!(offset_of!(GruLayer<'_>, w_shift) == 22);
+    assert!(offset_of!(GruLayer<'_>, input) == 8);
+    assert!(offset_of!(GruLayer<'_>, units) == 10);
+    assert!(offset_of!(GruLayer<'_>, nh_shift) == 13);
+    assert!(offset_of!(GruLayer<'_>, w_shift) == 14);
     assert!(offset_of!(DenseLayer<'_>, input) == 8);
     assert!(offset_of!(DenseLayer<'_>, units) == 10);
 };
@@ -29,6 +29,7 @@ pub struct Tiny;
 impl Kernel for Tiny {
     const NAME: &'static str = Dsp::NAME;
     const LAYOUT: Layout = Layout::Pair;
+    const KEEPS_ZEROS: bool = true;
 
     #[inline(always)]
     fn update(layer: &GruLayer<'_>, x: &[i16], h: &mut [i16], scratch: &mut [i16]) {
@@ -151,19 +152,19 @@ mod shim {
             // Where both parts begin and end, and -128·Σ of either.
             "mov r8, #0xff80ff80",
             "mov r4, r2",
-            "ldrh r2, [r7, #16]",
+            "ldrh r2, [r7, #8]",
             "bl 5f",
             "strd r1, r2, [sp, #TINY_X]",
             "str r3, [sp, #TINY_X_CORR]",
             "mov r5, r3",
             "mov r1, r4",
-            "ldrh r2, [r7, #18]",
+            "ldrh r2, [r7, #10]",
             "bl 5f",
             "strd r1, r2, [sp, #TINY_H]",
             "str r3, [sp, #TINY_H_CORR]",
-            "ldrb r1, [r7, #21]",
+            "ldrb r1, [r7, #13]",
             "rsb r1, r1, #16",
-            "ldrb r2, [r7, #22]",
+            "ldrb r2, [r7, #14]",
             "strd r1, r2, [sp, #TINY_SHIFT]",
             // The gates' sums go on over the state, so they start with both: -128·Σ h is a multiple of 2^w_shift.
             "asrs r3, r2",
