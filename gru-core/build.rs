@@ -86,10 +86,11 @@ fn main() {
     println!("cargo::rustc-check-cfg=cfg(gru_small)");
     println!("cargo::rustc-check-cfg=cfg(gru_tiny)");
     let has = |feature: &str| env::var_os(format!("CARGO_FEATURE_{feature}")).is_some();
-    if matches!(env::var("OPT_LEVEL").as_deref(), Ok("s" | "z")) {
+    let for_size = matches!(env::var("OPT_LEVEL").as_deref(), Ok("s" | "z"));
+    if for_size && !has("UNROLLED") {
         println!("cargo::rustc-cfg=gru_small");
         let tiny = active == "dsp" || active == "quad";
-        if tiny && !has("INT4") && !has("SPARSE") && !has("UNROLLED") {
+        if tiny && !has("INT4") && !has("SPARSE") {
             println!("cargo::rustc-cfg=gru_tiny");
         }
     }
