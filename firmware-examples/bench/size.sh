@@ -6,8 +6,8 @@
 # code, so what is counted is that function, all of gru-core that it reaches, the tables, and the compiler's routines.
 # One variant: gru-core without features, GRU layers of Keras' default variant and Dense layers in the core's layout.
 # "w5 image": every byte of flash of the workload W5 with its model, vector table and start-up included, at opt-level s,
-# with the small kernels and with those of opt-level 3 (feature "unrolled"), and the RAM of the small one: statics (the state among them), the model's view, and the deeper one of the stacks of load and of a step,
-# as counts.txt has them.
+# with the kernels of that level and ("fast") with those of opt-level 3; of the former the RAM as well: statics (the state
+# among them), the model's view, and the deeper one of the stacks of load and of a step, as counts.txt has them.
 set -euo pipefail
 cd "$(dirname "$0")"
 work=$(mktemp -d)

@@ -47,8 +47,8 @@
 //! [`Loader`] stands.
 //!
 //! Kernels follow the optimization level of this crate: at `s` and `z` M4, M7, M33, M0 and M0+ have kernels and a table of
-//! tanh of their own, which save 4.5 kB on M4 and 5.4 kB on M0+ for @SPEED@; feature
-//! `unrolled` keeps those of level 3.
+//! tanh of their own, which save 4.5 kB on M4 and 5.4 kB on M0+ for 4 to 30 and 23 to 39 %
+//! more instructions a step (the more, the fewer units); feature `unrolled` keeps those of level 3.
 //!
 //! # Features
 //!
