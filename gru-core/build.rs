@@ -81,10 +81,18 @@ fn main() {
     if build.std || env::var_os("CARGO_FEATURE_PORTABLE").is_some() {
         println!("cargo::rustc-cfg=gru_portable");
     }
-    // Kernels follow the optimization level: no unrolled loops where it is size.
+    // Kernels follow the optimization level: no unrolled loops where it is size, and where there are routines that have
+    // nothing to share with those for other layouts, the smallest ones.
     println!("cargo::rustc-check-cfg=cfg(gru_small)");
-    if matches!(env::var("OPT_LEVEL").as_deref(), Ok("s" | "z")) {
+    println!("cargo::rustc-check-cfg=cfg(gru_tiny)");
+    let has = |feature: &str| env::var_os(format!("CARGO_FEATURE_{feature}")).is_some();
+    let for_size = matches!(env::var("OPT_LEVEL").as_deref(), Ok("s" | "z"));
+    if for_size && !has("UNROLLED") {
         println!("cargo::rustc-cfg=gru_small");
+        let tiny = active == "dsp" || active == "quad";
+        if tiny && !has("INT4") && !has("SPARSE") {
+            println!("cargo::rustc-cfg=gru_tiny");
+        }
     }
     println!("cargo::rustc-check-cfg=cfg(gru_dsp)");
     if build.dsp() && !build.mve() {

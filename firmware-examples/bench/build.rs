@@ -72,6 +72,8 @@ fn main() {
         "MEMORY {{ FLASH : ORIGIN = {flash:#x}, LENGTH = 512K\n RAM : ORIGIN = {ram:#x}, LENGTH = 128K }}\n"
     );
     fs::write(out.join("memory.x"), memory).unwrap();
+    // No names of a device's interrupts.
+    fs::write(out.join("device.x"), "").unwrap();
     println!("cargo::rustc-link-search={}", out.display());
     // `size` has neither vectors nor memory map.
     for bin in ["step", "check", "count", "step_f32", "check_f32"] {

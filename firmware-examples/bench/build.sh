@@ -3,7 +3,8 @@
 # WORKLOAD "check" (or "check-f32") builds the program that compares with the host's results instead,
 # "count" (or "count-int4", "count-sparse50") the one that counts instructions by itself (see count.sh).
 # "size" builds load and step and nothing else, without vectors and start-up: see size.sh.
-# CORE: m0plus m3 m4 m7 m33 m55. WORKLOAD: w1 ... w5, with a suffix -f32, -small (opt-level s, as size; all others 3), or
+# CORE: m0plus m3 m4 m7 m33 m55. WORKLOAD: w1 ... w5, with a suffix -f32, -small (opt-level s, as size; all others 3),
+# -fast (opt-level s, but the kernels of 3), or
 # (not m3, m55) -int4, or -sparse50 for 50 % of the recurrent weights (any number from 1 to 100).
 set -euo pipefail
 fail() { echo "build.sh: $1" >&2; exit 2; }
@@ -23,6 +24,7 @@ case $workload in
     w[1-5]-f32) bin=step_f32 features=f32 ;;
     w[1-5]-int4) bin=step features=int4 ;;
     w[1-5]-small) bin=step features="" ;;
+    w[1-5]-fast) bin=step features=unrolled ;;
     w[1-5]-sparse[1-9]*) bin=step features=sparse ;;
     check|count) bin=$workload features="" ;;
     size) bin=size features="" ;;
@@ -37,7 +39,7 @@ mkdir -p "$(dirname "$3")"
 out=$(cd "$(dirname "$3")" && pwd)/$(basename "$3")
 cd "$(dirname "$0")"
 case $workload in
-    *-small|size) export CARGO_PROFILE_RELEASE_OPT_LEVEL=s ;;
+    *-small|*-fast|size) export CARGO_PROFILE_RELEASE_OPT_LEVEL=s ;;
 esac
 [ $workload = size ] && workload=w1
 export GRU_BENCH_CORE=$core GRU_BENCH_WORKLOAD=$workload

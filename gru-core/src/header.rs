@@ -12,9 +12,7 @@ use crate::activation::Activation;
 use crate::artifact::MAX_EXPONENT;
 #[cfg(any(feature = "decision", test))]
 use crate::artifact::{DecisionHeader, MAX_VOTES, Smoothing};
-use crate::artifact::{
-    GapPolicy, MAX_DIM, MAX_LAYERS, MAX_NH_SHIFT, MAX_W_SHIFT, Readout, SelfTest,
-};
+use crate::artifact::{GapPolicy, MAX_DIM, MAX_LAYERS, MAX_NH_SHIFT, MAX_W_SHIFT, Readout};
 #[cfg(any(feature = "readouts", test))]
 use crate::artifact::{MAX_HISTORY, MAX_SLIDING};
 use crate::kernel::{PREFERRED_LAYOUT, known};
@@ -24,7 +22,7 @@ use crate::load::Feature;
 use crate::load::{Field, LoadError};
 #[cfg(any(gru_portable, test))]
 use crate::model::Variant;
-use crate::model::{DenseLayer, GruLayer, Layer, Model};
+use crate::model::{DenseLayer, GruLayer, Layer, Model, SelfTestView};
 use crate::sparse::MAX_UNITS;
 
 /// Bytes in order, and the first error.
@@ -118,7 +116,7 @@ impl<'a> Reader<'a> {
     }
 
     #[inline(never)]
-    fn byte(&mut self) -> u32 {
+    pub(crate) fn byte(&mut self) -> u32 {
         match *self.take(1) {
             [byte] => byte as u32,
             _ => 0,
@@ -160,10 +158,11 @@ impl<'a> Reader<'a> {
         n
     }
 
-    /// A number of so many bits, seven in a byte, the lowest first; the top bit says that more follow.
+    /// A number of so many bits, seven in a byte, the lowest first; the top bit says that more follow. One of more than 32
+    /// bits is checked, but not returned: see [`SelfTestView::header`].
     #[inline(never)]
-    fn number(&mut self, bits: u32) -> u64 {
-        let mut number = 0u64;
+    fn number(&mut self, bits: u32) -> u32 {
+        let mut number = 0;
         let mut at = 0;
         loop {
             let byte = self.byte();
@@ -173,7 +172,7 @@ impl<'a> Reader<'a> {
                 self.fail(LoadError::Header);
                 return 0;
             }
-            number |= ((byte & 127) as u64) << (at & 63);
+            number |= (byte & 127) << (at & 31);
             if byte < 128 {
                 // A shorter form leaves a last byte of nothing out.
                 if byte == 0 && at != 0 {
@@ -213,10 +212,9 @@ impl<'a> Reader<'a> {
     pub(crate) fn header(&mut self, model: &mut Model<'a>) -> bool {
         model.name = self.text();
         model.classes = self.text();
-        model.sample_rate_mhz = self.number(32) as u32;
+        model.sample_rate_mhz = self.number(32);
         let layout = self.case(Layout::ALL.len() as u32);
-        let found = Layout::ALL.get(layout as usize);
-        let found = found.copied().unwrap_or(PREFERRED_LAYOUT);
+        let found = Layout::numbered(layout as usize).unwrap_or(PREFERRED_LAYOUT);
         let expected = known(found);
         if found != expected {
             self.fail(LoadError::Layout { found, expected });
@@ -239,10 +237,7 @@ impl<'a> Reader<'a> {
         model.layers.clear();
         for layer in 0..layers {
             self.layer = layer as u8;
-            let layer = match self.case(2) {
-                0 => Layer::Gru(self.gru(expected)),
-                _ => Layer::Dense(self.dense(expected)),
-            };
+            let layer = self.layer(expected);
             model.output_len = layer.units() as u16;
             model.output_frac = layer.frac();
             // After an error `layers` may be more than there is room for.
@@ -270,10 +265,24 @@ impl<'a> Reader<'a> {
         if self.flag() {
             let steps = self.short();
             self.positive(Field::SelfTest, steps as u32, 1024);
-            let digest = self.number(64);
-            model.self_test = Some((SelfTest { steps, digest }, &[]));
+            let digest = self.rest;
+            self.number(64);
+            model.self_test = Some(SelfTestView {
+                steps,
+                digest,
+                vectors: &[],
+            });
         }
         limits
+    }
+
+    /// Apart, so that there is one way to the fields of a layer.
+    #[inline(never)]
+    fn layer(&mut self, layout: Layout) -> Layer<'a> {
+        match self.case(2) {
+            0 => Layer::Gru(self.gru(layout)),
+            _ => Layer::Dense(self.dense(layout)),
+        }
     }
 
     fn gru(&mut self, layout: Layout) -> GruLayer<'a> {
@@ -285,7 +294,7 @@ impl<'a> Reader<'a> {
         let mut variant = self.variant();
         // Activations and exponents of the main variant.
         #[cfg(not(any(gru_portable, test)))]
-        self.only(&[0, 1, 0, 0], Feature::Portable);
+        self.only(4, [0, 1, 0, 0], Feature::Portable);
         let nh_shift = self.small(Field::NhShift, MAX_NH_SHIFT);
         let w_shift = self.small(Field::WShift, MAX_W_SHIFT);
         #[cfg(any(gru_portable, test))]
@@ -293,7 +302,7 @@ impl<'a> Reader<'a> {
             variant.reset_after = self.flag();
         }
         #[cfg(not(any(gru_portable, test)))]
-        self.only(&[1], Feature::Portable);
+        self.only(1, [1, 0, 0, 0], Feature::Portable);
         let go_backwards = self.flag();
         // The payload's bytes come later; some stand for them until then.
         let initial_state: &[u8] = if self.flag() { &[0] } else { &[] };
@@ -307,7 +316,7 @@ impl<'a> Reader<'a> {
         }
         // 32767: nothing is clipped.
         #[cfg(not(any(gru_portable, test)))]
-        self.only(&[0xff, 0xff, 1], Feature::Portable);
+        self.only(3, [0xff, 0xff, 1, 0], Feature::Portable);
         GruLayer {
             blocks: &[],
             initial_state,
@@ -339,14 +348,17 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Refuses other bytes than those of models that do without a feature.
+    /// Refuses other bytes than the first `n` of those that models have which do without a feature.
     #[cfg(not(all(gru_portable, feature = "activations")))]
     #[inline(never)]
-    fn only(&mut self, wanted: &[u8], feature: Feature) {
-        for &byte in wanted {
-            if self.byte() != byte as u32 {
+    fn only(&mut self, n: u32, wanted: [u8; 4], feature: Feature) {
+        // A number in a register, not a slice of constants.
+        let mut wanted = u32::from_le_bytes(wanted);
+        for _ in 0..n {
+            if self.byte() != wanted & 255 {
                 self.lacks(feature);
             }
+            wanted >>= 8;
         }
     }
 
@@ -356,7 +368,7 @@ impl<'a> Reader<'a> {
         let activation = self.activation();
         #[cfg(not(any(feature = "activations", test)))]
         let activation = {
-            self.only(&[5], Feature::Activations);
+            self.only(1, [5, 0, 0, 0], Feature::Activations);
             Activation::Linear
         };
         let linear = matches!(activation, Activation::Linear | Activation::Relu);
@@ -505,7 +517,7 @@ fn is_utf8(text: &[u8]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::artifact::{DenseHeader, GruHeader, Header, LayerHeader};
+    use crate::artifact::{DenseHeader, GruHeader, Header, LayerHeader, SelfTest};
     use crate::random::SplitMix;
     use std::format;
     use std::vec::Vec;
@@ -538,7 +550,7 @@ mod tests {
             readout: model.readout(),
             warm_up_steps: model.warm_up_steps(),
             decision: model.decision(),
-            self_test: model.self_test.map(|(test, _)| test),
+            self_test: model.self_test.map(|test| test.header()),
         })
     }
 

@@ -46,8 +46,9 @@
 //! Too small a buffer is a typed error. A model itself takes no RAM but its view, some 300 bytes: on the stack, or where a
 //! [`Loader`] stands.
 //!
-//! Kernels follow the optimization level of this crate: at `s` and `z` their loops are not unrolled, which saves 1.9 kB
-//! on M4, M7 and M33 and 1.1 kB on M0+ for 12 and 6 % more instructions a step.
+//! Kernels follow the optimization level of this crate: at `s` and `z` M4, M7, M33, M0 and M0+ have kernels and a table of
+//! tanh of their own, which save 4.5 kB on M4 and 5.4 kB on M0+ for 4 to 30 and 23 to 39 %
+//! more instructions a step (the more, the fewer units); feature `unrolled` keeps those of level 3.
 //!
 //! # Features
 //!
@@ -55,19 +56,20 @@
 //! ([`kernel::PREFERRED_LAYOUT`]; `gru train --layout` makes them) with GRU layers of Keras' default variant, linear Dense
 //! layers, samples of 16-bit counts and the outputs of the latest step. [`Model::load`] refuses a model that needs more
 //! with an error that names the feature ([`LoadError::Feature`]); functions and types of a feature that is missing do
-//! not compile. In brackets what a feature adds to the 8.7 kB of load and step on Cortex-M4 and to the 10.0 kB on M0+
+//! not compile. In brackets what a feature adds to the 6.1 kB of load and step on Cortex-M4 and on M0+
 //! (opt-level s, `firmware-examples/bench/size.sh`), before the program calls what it offers.
 //!
-//! - `activations`: Dense layers with an activation (0.3, 0.3 kB).
-//! - `decision`: the decision layer, [`Stream`], [`Decider`] (0.9, 1.8 kB).
-//! - `inputs`: `i32`, `f32` and `Option`s as samples; limits, gap policies, counts beyond 16 bits (0.6, 1.2 kB).
-//! - `readouts`: means of the outputs over the window, over the latest steps, exponential ones (1.0, 1.4 kB).
-//! - `portable`: all of these, every layout and every variant, by the portable kernel beside the core's own (13.2,
-//!   15.1 kB).
+//! - `activations`: Dense layers with an activation (0.3, 0.4 kB).
+//! - `decision`: the decision layer, [`Stream`], [`Decider`] (2.0, 2.1 kB).
+//! - `inputs`: `i32`, `f32` and `Option`s as samples; limits, gap policies, counts beyond 16 bits (0.5, 1.2 kB).
+//! - `readouts`: means of the outputs over the window, over the latest steps, exponential ones (0.9, 1.4 kB).
+//! - `portable`: all of these, every layout and every variant, by the portable kernel beside the core's own (16.9,
+//!   18.9 kB).
 //! - `int4`: on M4, M7, M33, M0 and M0+ models whose GRU weights take half a byte (`gru train --weight-bits 4`), beside
-//!   those with whole bytes (3.6, 2.7 kB). Elsewhere `portable` runs them.
+//!   those with whole bytes (5.7, 5.7 kB). Elsewhere `portable` runs them.
 //! - `sparse`: on M4, M7, M33, M0 and M0+ models that leave out recurrent weights which pruning has made zero
-//!   (`gru train --density 0.5`), beside those with all (2.3 kB on M4). Elsewhere `portable` runs them.
+//!   (`gru train --density 0.5`), beside those with all (3.5, 4.5 kB). Elsewhere `portable` runs them.
+//! - `unrolled`: the kernels of opt-level 3 also where the rest of the program is optimized for size (4.5, 5.4 kB).
 //! - `f32`: [`float`](https://docs.rs/gru-core/latest/gru_core/float/index.html), models in f32.
 //! - `update`: power-fail-safe update of the model in two slots of a NOR flash, beside [`slot`].
 //! - `defmt`: `defmt::Format` on all public types. `serde`: on what is stored or sent ([`Decision`], [`Counters`], …).
@@ -104,6 +106,8 @@ pub mod sparse;
 mod state;
 mod state_len;
 mod step;
+#[cfg(any(gru_tiny, test))]
+mod tanh_nodes;
 mod tanh_table;
 #[cfg(feature = "update")]
 pub mod update;

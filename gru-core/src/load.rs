@@ -8,7 +8,7 @@
 use crate::activation::Activation;
 #[cfg(any(feature = "inputs", test))]
 use crate::artifact::FEATURE_LIMITS;
-use crate::artifact::{FEATURE_PARAMS, FRAME_LEN, MAGIC, MAX_LEN, VERSION, frame_crc};
+use crate::artifact::{Crc32, FEATURE_PARAMS, FRAME_LEN, MAGIC, MAX_LEN, VERSION};
 #[cfg(any(feature = "decision", test))]
 use crate::artifact::{NEUTRAL_TEMPERATURE, THRESHOLD_LEN};
 #[cfg(any(feature = "decision", test))]
@@ -16,7 +16,7 @@ use crate::decision::Rule;
 use crate::header::Reader;
 #[cfg(any(feature = "inputs", test))]
 use crate::input::Limits;
-use crate::kernel::{known, unpruned};
+use crate::kernel::{Active, Kernel, PORTABLE, known, unpruned};
 use crate::layout::{CANDIDATE, GATES, HEAD, Layout, RESET, UNIT_PARAMS, align4, winograd_head};
 use crate::model::{DenseLayer, Layer, Model, Parts};
 use crate::sparse::Panels;
@@ -244,41 +244,16 @@ impl core::fmt::Display for LoadError {
 
 impl core::error::Error for LoadError {}
 
-/// The little-endian word with this number; 0 beyond the end.
-#[inline(never)]
-fn word(bytes: &[u8], n: usize) -> u32 {
-    match bytes.as_chunks().0.get(n) {
-        Some(word) => u32::from_le_bytes(*word),
-        None => 0,
-    }
-}
-
 /// The length in bytes of the artifact that starts at `bytes`, as its frame announces it.
 ///
 /// For a flash region larger than the artifact: read the length, then load that many bytes.
-#[inline(never)]
 pub fn stated_len(bytes: &[u8]) -> Result<usize, LoadError> {
-    let have = bytes.len() as u32;
-    let need = FRAME_LEN as u32;
-    if have < need {
-        return Err(LoadError::Truncated { have, need });
+    let mut reader = Reader::new(bytes);
+    let (stated, _) = reader.frame();
+    match reader.error {
+        Some(error) => Err(error),
+        None => Ok(stated as usize),
     }
-    let magic = word(bytes, 0).to_le_bytes();
-    if magic != MAGIC {
-        return Err(LoadError::BadMagic { found: magic });
-    }
-    let version = word(bytes, 1) as u16;
-    if version != VERSION {
-        return Err(LoadError::UnsupportedVersion {
-            found: version,
-            newest: VERSION,
-        });
-    }
-    let stated = word(bytes, 2);
-    if stated > MAX_LEN || stated < need {
-        return Err(LoadError::Length { have, stated });
-    }
-    Ok(stated as usize)
 }
 
 impl<'a> Model<'a> {
@@ -303,31 +278,34 @@ impl<'a> Model<'a> {
     #[inline(never)]
     fn fill(&mut self, bytes: &'a [u8]) -> Option<LoadError> {
         self.bytes = bytes;
+        let mut reader = Reader::new(bytes);
+        let (stated, flags) = reader.frame();
         let have = bytes.len() as u32;
-        let stated = match stated_len(bytes) {
-            Ok(stated) => stated as u32,
-            Err(error) => return Some(error),
-        };
         if have < stated {
-            return Some(LoadError::Truncated { have, need: stated });
+            reader.fail(LoadError::Truncated { have, need: stated });
         }
         if have > stated {
-            return Some(LoadError::Length { have, stated });
+            reader.fail(LoadError::Length { have, stated });
         }
         if bytes.as_ptr().addr() & 3 != 0 {
-            return Some(LoadError::Misaligned);
+            reader.fail(LoadError::Misaligned);
         }
-        let (stored, computed) = (word(bytes, 3), frame_crc(bytes));
+        if reader.error.is_some() {
+            return reader.error;
+        }
+        let stored = reader.word();
+        let mut crc = Crc32::default();
+        crc.update(bytes.get(..12).unwrap_or(bytes));
+        crc.update(reader.rest);
+        let computed = crc.finish();
         if stored != computed {
             return Some(LoadError::BadCrc { stored, computed });
         }
         self.crc = stored;
-        let header_len = word(bytes, 4) as usize;
-        let mut reader = Reader::new(bytes.get(FRAME_LEN..).unwrap_or(&[]));
-        reader.range(Field::Flags, word(bytes, 1) >> 16, 0);
+        let header_len = reader.word() as usize;
+        reader.range(Field::Flags, flags, 0);
         let header = reader.take(header_len);
-        let pad = reader.take(header_len.wrapping_neg() & 3);
-        reader.zeros(pad);
+        reader.pad(header_len);
         let payload = core::mem::replace(&mut reader.rest, header);
         let limits = reader.header(self);
         if !reader.rest.is_empty() {
@@ -389,7 +367,32 @@ impl Default for Loader<'_> {
 }
 
 impl<'a> Reader<'a> {
-    #[inline(never)]
+    /// The frame up to its checksum: the length that it states, and the flags.
+    fn frame(&mut self) -> (u32, u32) {
+        let have = self.rest.len() as u32;
+        let need = FRAME_LEN as u32;
+        if have < need {
+            self.fail(LoadError::Truncated { have, need });
+        }
+        let found = self.word().to_le_bytes();
+        if found != MAGIC {
+            self.fail(LoadError::BadMagic { found });
+        }
+        let found = self.half() as u16;
+        if found != VERSION {
+            self.fail(LoadError::UnsupportedVersion {
+                found,
+                newest: VERSION,
+            });
+        }
+        let flags = self.half();
+        let stated = self.word();
+        if stated > MAX_LEN || stated < need {
+            self.fail(LoadError::Length { have, stated });
+        }
+        (stated, flags)
+    }
+
     fn zeros(&mut self, bytes: &[u8]) {
         for &byte in bytes {
             if byte != 0 {
@@ -398,14 +401,22 @@ impl<'a> Reader<'a> {
         }
     }
 
+    /// Zeros behind so many bytes, up to a multiple of four.
+    #[inline(never)]
+    fn pad(&mut self, n: usize) {
+        for _ in 0..n.wrapping_neg() & 3 {
+            if self.byte() != 0 {
+                self.not_canonical();
+            }
+        }
+    }
+
     /// So many bytes, and zeros up to a multiple of four.
     #[inline(never)]
     fn padded(&mut self, n: usize) -> &'a [u8] {
-        let pad = n.wrapping_neg() & 3;
-        self.ahead(n + pad);
+        self.ahead(align4(n));
         let bytes = self.take(n);
-        let pad = self.take(pad);
-        self.zeros(pad);
+        self.pad(n);
         bytes
     }
 
@@ -417,8 +428,17 @@ impl<'a> Reader<'a> {
         }
     }
 
+    #[inline(never)]
     fn word(&mut self) -> u32 {
         self.half() | self.half() << 16
+    }
+
+    /// A multiplier of 15 bits.
+    #[inline(never)]
+    fn multiplier(&mut self) -> u32 {
+        let multiplier = self.half();
+        self.positive(Field::Multiplier, multiplier, 32767);
+        multiplier
     }
 
     /// Cuts the payload into the parts of a model whose header has been read, and checks them.
@@ -499,8 +519,8 @@ impl<'a> Reader<'a> {
         model.parts = parts;
         #[cfg(any(feature = "decision", test))]
         self.rule(model);
-        if let Some((test, vectors)) = &mut model.self_test {
-            *vectors = self.padded(2 * features * test.steps as usize);
+        if let Some(test) = &mut model.self_test {
+            test.vectors = self.padded(2 * features * test.steps as usize);
         }
     }
 
@@ -512,8 +532,7 @@ impl<'a> Reader<'a> {
         // Positive and finite, without float arithmetic.
         let counts_per_unit = self.word();
         self.positive(Field::CountsPerUnit, counts_per_unit, 0x7f7f_ffff);
-        let multiplier = self.half();
-        self.positive(Field::Multiplier, multiplier, 32767);
+        self.multiplier();
         let shifts = self.half();
         self.range(Field::Shift, shifts & 0xff, 17);
         self.range(Field::Shift, shifts >> 8, 16);
@@ -590,8 +609,7 @@ impl<'a> Reader<'a> {
         }
         let blocks = units.div_ceil(group);
         let weights = blocks * layout.dense_rows_len(input);
-        let pad = self.take(weights.wrapping_neg() & 3);
-        self.zeros(pad);
+        self.pad(weights);
         for row in 0..blocks * group {
             let (multiplier, bias) = (self.word(), self.word() as i32);
             if row >= units && (multiplier != 1 || bias != 0) {
@@ -625,7 +643,7 @@ impl<'a> Reader<'a> {
     #[inline(never)]
     fn rows(&mut self, rows: &Rows) {
         let layout = unpruned(rows.layout);
-        let dense = rows.gates == 1;
+        let dense = rows.is_dense();
         let bits = if dense { 8 } else { layout.weight_bits() };
         let [first, second] = rows.columns;
         let all = (first << (rows.shift & 7)) + second > (MAX_ROW_SUM / 128) as usize || bits == 4;
@@ -643,18 +661,13 @@ impl<'a> Reader<'a> {
             }
         }
         if !dense {
-            let pad = self.take(bytes.len().wrapping_neg() & 3);
-            self.zeros(pad);
+            self.pad(bytes.len());
         }
-        let units = if dense {
-            layout.group()
-        } else {
-            layout.gru_group()
-        };
-        for unit in 0..units {
+        for unit in 0..rows.group() {
             for gate in 0..rows.gates {
                 let mut both = 0;
-                for (i, (n, real)) in rows.columns.into_iter().zip(rows.real).enumerate() {
+                for part in 0..2 {
+                    let (n, real) = (rows.columns[part], rows.real(part));
                     let columns = match dense {
                         true => layout.columns(n),
                         false => layout.gru_columns(gate, n),
@@ -664,7 +677,9 @@ impl<'a> Reader<'a> {
                     for column in (if all { 0 } else { used })..columns {
                         let place = match dense {
                             true => layout.dense_weight(n, unit, column),
-                            false => layout.gru_weight((first, second), i == 1, gate, unit, column),
+                            false => {
+                                layout.gru_weight((first, second), part == 1, gate, unit, column)
+                            }
                         };
                         let byte = bytes.get(place.byte).copied().unwrap_or(0);
                         let w = place.decode(byte).unsigned_abs() as u32;
@@ -680,7 +695,7 @@ impl<'a> Reader<'a> {
                     both = if gate == CANDIDATE {
                         both.max(sum)
                     } else {
-                        both + (sum << if i == 0 { rows.shift & 7 } else { 0 })
+                        both + (sum << if part == 0 { rows.shift & 7 } else { 0 })
                     };
                 }
                 if both > MAX_ROW_SUM {
@@ -719,6 +734,28 @@ struct Rows {
     real: [usize; 2],
     /// `w_shift`.
     shift: u8,
+}
+
+impl Rows {
+    fn is_dense(&self) -> bool {
+        self.gates == 1
+    }
+
+    /// Units of a block.
+    fn group(&self) -> usize {
+        let layout = unpruned(self.layout);
+        if self.is_dense() {
+            layout.group()
+        } else {
+            layout.gru_group()
+        }
+    }
+
+    /// Columns of a part that are no padding: a program without sparse layouts knows that all are.
+    fn real(&self, part: usize) -> usize {
+        let sparse = PORTABLE || Active::SPARSE.is_some();
+        (if sparse { self.real } else { self.columns })[part & 1]
+    }
 }
 
 /// The largest sum of a row's weights whose accumulator stays below 2^31, whatever the activations.

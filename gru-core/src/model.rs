@@ -31,7 +31,7 @@ pub struct Model<'a> {
     pub(crate) decision: Option<DecisionHeader>,
     #[cfg(any(feature = "decision", test))]
     pub(crate) rule: Rule<'a>,
-    pub(crate) self_test: Option<(SelfTest, &'a [u8])>,
+    pub(crate) self_test: Option<SelfTestView<'a>>,
     /// `FEATURE_PARAMS` bytes a feature.
     pub(crate) features: &'a [u8],
     /// `FEATURE_LIMITS` bytes a feature, or nothing.
@@ -48,6 +48,32 @@ pub struct Model<'a> {
     pub(crate) backwards: bool,
     /// Whether 16-bit counts take the short way: every feature is narrow, none has limits.
     pub(crate) narrow: bool,
+}
+
+/// The self-test in place.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct SelfTestView<'a> {
+    pub(crate) steps: u16,
+    /// Starts with the digest as the header has it: seven bits in a byte, the lowest first.
+    pub(crate) digest: &'a [u8],
+    pub(crate) vectors: &'a [u8],
+}
+
+impl SelfTestView<'_> {
+    pub(crate) fn header(&self) -> SelfTest {
+        let (mut digest, mut at) = (0, 0);
+        for &byte in self.digest {
+            digest |= u64::from(byte & 127) << (at & 63);
+            at += 7;
+            if byte < 128 {
+                break;
+            }
+        }
+        SelfTest {
+            steps: self.steps,
+            digest,
+        }
+    }
 }
 
 /// One layer.
@@ -86,17 +112,17 @@ impl Layer<'_> {
 /// `blocks` of `layout.gru_len(input, units)` bytes from a multiple of four (sound panels in a sparse layout), `nh_shift` of 4 at most,
 /// `w_shift` of 7 at most.
 #[derive(Debug, Clone, Copy)]
-#[repr(C)] // Assembly reads it.
+#[repr(C)] // Assembly reads it. Bytes and sizes are where a `DenseLayer` has them, so that they are read without asking which it is.
 pub struct GruLayer<'a> {
     pub(crate) blocks: &'a [u8],
-    /// Little-endian i16, empty for zeros.
-    pub(crate) initial_state: &'a [u8],
     pub(crate) input: u16,
     pub(crate) units: u16,
     pub(crate) layout: Layout,
     pub(crate) nh_shift: u8,
     pub(crate) w_shift: u8,
     pub(crate) go_backwards: bool,
+    /// Little-endian i16, empty for zeros.
+    pub(crate) initial_state: &'a [u8],
     /// Without the portable kernel there is only [`Variant::MAIN`].
     #[cfg(any(gru_portable, test))]
     pub(crate) variant: Variant,

@@ -111,7 +111,7 @@ pub(crate) fn softmax_of(logits: &[i16], exponent: Exponent, out: &mut [u16]) {
 }
 
 /// The part that does not depend on where the logits come from.
-#[inline(never)]
+#[cfg_attr(feature = "readouts", inline(never))]
 fn normalize(largest: u32, exponent: Exponent, out: &mut [u16]) {
     let multiplier = exponent.multiplier as u32;
     let shift = (exponent.shift & 31) as u32;
@@ -129,8 +129,8 @@ fn normalize(largest: u32, exponent: Exponent, out: &mut [u16]) {
         *place = (e.wrapping_add(16) >> 5) as u16;
         sum = sum.wrapping_add(e);
     }
-    // sum is in 65535·32 ..= 1024·65535·32: shift its top bit to bit 30.
-    let (scaled, zeros) = normalized(sum.max(1));
+    // sum is in 65535·32 ..= 1024·65535·32 (or nothing is to be divided by it): shift its top bit to bit 30.
+    let (scaled, zeros) = normalized(sum);
     let shift = 26 - zeros;
     let reciprocal = reciprocal(scaled);
     for place in out.iter_mut() {
@@ -154,6 +154,13 @@ fn normalized(v: u32) -> (u32, u32) {
 #[inline(always)]
 fn normalized(v: u32) -> (u32, u32) {
     let (mut v, mut zeros) = (v, 0);
+    #[cfg(gru_tiny)]
+    for _ in 0..15 {
+        let k = ((v >> 30) == 0) as u32;
+        v <<= k;
+        zeros += k;
+    }
+    #[cfg(not(gru_tiny))]
     for k in [8, 4, 2, 1] {
         let k = ((v >> (31 - k)) == 0) as u32 * k;
         v <<= k;
@@ -163,22 +170,22 @@ fn normalized(v: u32) -> (u32, u32) {
 }
 
 /// `2^46 / d`, rounded, for `d` in `2^30..2^31`: 32768 ..= 65535.
-#[cfg(not(gru_dsp))]
+#[cfg(not(all(gru_dsp, not(gru_tiny))))]
 #[inline(always)]
 fn reciprocal(d: u32) -> u32 {
     let rest = (1u32 << 31).wrapping_sub(d).wrapping_add(d >> 16);
     32768 + crate::activation::divide_q15(rest, d)
 }
 
-/// The same by Newton's iteration, where a long multiplication takes one cycle.
-#[cfg(gru_dsp)]
+/// The same by Newton's iteration, where a long multiplication takes one cycle and code may be longer.
+#[cfg(all(gru_dsp, not(gru_tiny)))]
 #[inline(always)]
 fn reciprocal(d: u32) -> u32 {
     newton(d)
 }
 
 /// `2^46 / d`, rounded, for `d` in `2^30..2^31`; equals `reciprocal` in every bit.
-#[cfg(any(gru_dsp, test))]
+#[cfg(any(all(gru_dsp, not(gru_tiny)), test))]
 #[inline(always)]
 fn newton(d: u32) -> u32 {
     let high = |a: u32, b: u32| ((a as u64 * b as u64) >> 32) as u32;

@@ -570,7 +570,7 @@ pub fn read(model: &Model<'_>) -> QuantModel {
             Layer::Dense(d) => QuantLayer::Dense(read_dense(d, layout)),
         })
         .collect();
-    let vectors = model.self_test.map_or(&[][..], |(_, vectors)| vectors);
+    let vectors = model.self_test.map_or(&[][..], |test| test.vectors);
     QuantModel {
         name: model.name().to_string(),
         classes: model.classes().map(str::to_string).collect(),

@@ -6,6 +6,8 @@
 #![no_std]
 #![no_main]
 
+mod vectors;
+
 use cortex_m_rt::entry;
 use gru_core::{Model, State};
 use semihosting::process;

@@ -4,6 +4,8 @@
 #![no_std]
 #![no_main]
 
+mod vectors;
+
 use cortex_m_rt::entry;
 use semihosting::process;
 

@@ -6,6 +6,8 @@
 #![no_std]
 #![no_main]
 
+mod vectors;
+
 use core::hint::black_box;
 use cortex_m_rt::entry;
 use gru_core::{Feature, LoadError, Loader, Model, State};

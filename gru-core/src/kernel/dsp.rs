@@ -116,6 +116,9 @@ macro_rules! cpu {
     };
 }
 
+#[cfg(all(gru_dsp, gru_tiny))]
+pub mod tiny;
+
 #[macro_use]
 mod sparse;
 

@@ -36,6 +36,10 @@ pub trait Kernel {
     /// (feature `sparse`). It is called with no others.
     const SPARSE: Option<Layout> = None;
 
+    /// Whether zeros that follow the units in `h` stay zeros in [`update`](Self::update), as those of units that pad a block
+    /// do by their parameters.
+    const KEEPS_ZEROS: bool = false;
+
     /// One time step of a GRU layer: `out = h'` from the input `x` and the hidden state `h`.
     ///
     /// A kernel that changes the state in place has [`update`](Self::update) instead.
@@ -89,8 +93,10 @@ pub trait Kernel {
 compile_error!("the kernel that `--cfg gru_kernel` asks for does not run on this target");
 
 // One line per kernel; `build.rs` chooses.
-#[cfg(gru_active = "dsp")]
+#[cfg(all(gru_active = "dsp", not(gru_tiny)))]
 use dsp::Dsp as Chosen;
+#[cfg(all(gru_active = "dsp", gru_tiny))]
+use dsp::tiny::Tiny as Chosen;
 #[cfg(gru_active = "host")]
 use host::Host as Chosen;
 #[cfg(gru_active = "mve")]
@@ -162,7 +168,7 @@ pub(crate) fn gru(layer: &GruLayer<'_>, x: &[i16], h: &mut [i16], scratch: &mut 
         saturated
     };
     // Zeros follow the units, not what the kernel or an earlier layer left there.
-    if !layer.units().is_multiple_of(4) {
+    if (PORTABLE || !Active::KEEPS_ZEROS) && !layer.units().is_multiple_of(4) {
         // Three at most: a zero that the compiler does not know, or it would link its `memset` for them.
         let zero = core::hint::black_box(0);
         for pad in h.get_mut(layer.units()..).unwrap_or_default() {

@@ -8,7 +8,7 @@
 //!
 //! With the feature `int4` the kernel `quad` takes weights of half a byte as well (layout `Quad4`,
 //! `quad4_v6m.s`), and with the feature `sparse` recurrent weights that are left out (layout `QuadSparse`,
-//! `quad_sparse_v6m.s`).
+//! `quad_sparse_v6m.s`). Programs that are optimized for size and have neither of the two get `quad_tiny_v6m.s`.
 //!
 //! What the assembly computes has a twin in plain Rust here, instruction by instruction where it
 //! matters, which the host's tests compare with the portable kernel; on emulated cores
@@ -18,7 +18,7 @@
 use super::portable::{self, Portable};
 #[cfg(target_arch = "arm")]
 use super::{Kernel, PORTABLE, known};
-#[cfg(target_arch = "arm")]
+#[cfg(all(target_arch = "arm", not(gru_tiny)))]
 use crate::activation::TANH_TABLE;
 #[cfg(target_arch = "arm")]
 use crate::artifact::FEATURE_PARAMS;
@@ -57,14 +57,29 @@ const SPARSE: Option<Layout> = if cfg!(all(not(gru_active = "quad_mla"), feature
     None
 };
 
+/// What the assembly looks tanh up in.
+#[cfg(all(target_arch = "arm", not(gru_tiny)))]
+type Table = u32;
+#[cfg(all(target_arch = "arm", gru_tiny))]
+type Table = crate::tanh_nodes::Nodes;
+
+#[cfg(target_arch = "arm")]
+#[inline(always)]
+fn table() -> *const Table {
+    #[cfg(gru_tiny)]
+    return from_ref(&crate::tanh_nodes::NODES);
+    #[cfg(not(gru_tiny))]
+    TANH_TABLE.as_ptr()
+}
+
 /// What the assembly reads of a layer is where it has it.
 #[cfg(target_arch = "arm")]
 const _: () = {
-    assert!(offset_of!(GruLayer<'_>, input) == 16);
-    assert!(offset_of!(GruLayer<'_>, units) == 18);
-    assert!(offset_of!(GruLayer<'_>, layout) == 20 && Layout::QuadSparse as usize == 10);
-    assert!(offset_of!(GruLayer<'_>, nh_shift) == 21);
-    assert!(offset_of!(GruLayer<'_>, w_shift) == 22);
+    assert!(offset_of!(GruLayer<'_>, input) == 8);
+    assert!(offset_of!(GruLayer<'_>, units) == 10);
+    assert!(offset_of!(GruLayer<'_>, layout) == 12 && Layout::QuadSparse as usize == 10);
+    assert!(offset_of!(GruLayer<'_>, nh_shift) == 13);
+    assert!(offset_of!(GruLayer<'_>, w_shift) == 14);
     assert!(offset_of!(DenseLayer<'_>, input) == 8);
     assert!(offset_of!(DenseLayer<'_>, units) == 10);
 };
@@ -73,6 +88,8 @@ const _: () = {
 #[cfg(target_arch = "arm")]
 #[allow(unsafe_code, reason = "the layers are written in assembly")]
 mod shim {
+    use super::Table;
+
     /// Columns of eight rows and pairs of columns of four that a pass of the assembly does: one where the crate is
     /// optimized for size.
     #[cfg(all(not(gru_active = "quad_mla"), not(gru_small)))]
@@ -81,21 +98,28 @@ mod shim {
             ".equ GRU_COLUMNS, 32\n.equ GRU_COLUMNS4, 16\n.equ GRU_PAIRS, 8\n"
         };
     }
-    #[cfg(all(not(gru_active = "quad_mla"), gru_small))]
+    #[cfg(all(not(gru_active = "quad_mla"), gru_small, not(gru_tiny)))]
     macro_rules! passes {
         () => {
             ".equ GRU_COLUMNS, 1\n.equ GRU_COLUMNS4, 1\n.equ GRU_PAIRS, 1\n"
         };
     }
 
-    #[cfg(not(gru_active = "quad_mla"))]
+    #[cfg(all(not(gru_active = "quad_mla"), not(gru_tiny)))]
     core::arch::global_asm!(
+        include_str!("quad_input_v6m.s"),
         passes!(),
         #[cfg(feature = "sparse")]
         include_str!("quad_sparse_v6m.s"),
         include_str!("quad_v6m.s"),
         #[cfg(feature = "int4")]
         include_str!("quad4_v6m.s"),
+        options(raw)
+    );
+    #[cfg(gru_tiny)]
+    core::arch::global_asm!(
+        include_str!("quad_input_v6m.s"),
+        include_str!("quad_tiny_v6m.s"),
         options(raw)
     );
     #[cfg(gru_active = "quad_mla")]
@@ -114,7 +138,7 @@ mod shim {
             h: *mut i16,
             buffer: *mut i16,
             layer: *const u8,
-            table: *const u32,
+            table: *const Table,
         );
         /// The same for half bytes.
         #[cfg(all(not(gru_active = "quad_mla"), feature = "int4"))]
@@ -124,7 +148,7 @@ mod shim {
             h: *mut i16,
             buffer: *mut i16,
             layer: *const u8,
-            table: *const u32,
+            table: *const Table,
         );
         /// The same, but the new state goes to `out`, and nothing else is written.
         #[cfg(gru_active = "quad_mla")]
@@ -134,7 +158,7 @@ mod shim {
             h: *const i16,
             out: *mut i16,
             layer: *const u8,
-            table: *const u32,
+            table: *const Table,
         );
         /// Reads the weights and parameters of the layer, and `align4` of the columns of `x`; writes
         /// a value for each row to `out`, `quad_v7m.s` for each of four. All pointers are multiples of
@@ -175,7 +199,7 @@ fn aligned<T>(slice: &[T]) -> bool {
 #[inline(always)]
 fn gru_is_sound(layer: &GruLayer<'_>, x: &[i16], h: &[i16], beside: &[i16]) -> bool {
     let (input, units) = (align4(layer.input()), align4(layer.units()));
-    let scratch = if cfg!(gru_active = "quad_mla") {
+    let scratch = if cfg!(any(gru_active = "quad_mla", gru_tiny)) {
         units
     } else {
         let kept = if SPARSE == Some(known(layer.layout)) {
@@ -222,6 +246,7 @@ impl Kernel for Quad {
     const LAYOUT: Layout = LAYOUT;
     const HALVED: Option<Layout> = HALVED;
     const SPARSE: Option<Layout> = SPARSE;
+    const KEEPS_ZEROS: bool = cfg!(gru_tiny);
 
     #[cfg(gru_active = "quad_mla")]
     #[inline(always)]
@@ -243,7 +268,7 @@ impl Kernel for Quad {
                 h.as_ptr(),
                 out.as_mut_ptr(),
                 from_ref(layer).cast(),
-                TANH_TABLE.as_ptr(),
+                table(),
             )
         }
     }
@@ -276,7 +301,7 @@ impl Kernel for Quad {
                 h.as_mut_ptr(),
                 scratch.as_mut_ptr(),
                 from_ref(layer).cast(),
-                TANH_TABLE.as_ptr(),
+                table(),
             )
         }
     }

@@ -8,7 +8,7 @@
 	.equ	FRAME, 148
 
 	@ In a GruLayer, and the layout's number.
-	.equ	G_LAYOUT, 20
+	.equ	G_LAYOUT, 12
 	.equ	QUAD_SPARSE, 10
 
 	@ In .Lwords: whether the layer at r4 has panels. Clobbers r5 and r6.

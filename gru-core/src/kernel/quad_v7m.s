@@ -170,10 +170,10 @@
 	.equ	F_BLOCKS, A_LAYER	@ then: of four units
 
 	@ In a GruLayer.
-	.equ	G_INPUT, 16
-	.equ	G_UNITS, 18
-	.equ	G_NH_SHIFT, 21
-	.equ	G_W_SHIFT, 22
+	.equ	G_INPUT, 8
+	.equ	G_UNITS, 10
+	.equ	G_NH_SHIFT, 13
+	.equ	G_W_SHIFT, 14
 
 	.equ	MU_R, 0
 	.equ	MU_Z, 2
