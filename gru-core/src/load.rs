@@ -8,7 +8,7 @@
 use crate::activation::Activation;
 #[cfg(any(feature = "inputs", test))]
 use crate::artifact::FEATURE_LIMITS;
-use crate::artifact::{FEATURE_PARAMS, FRAME_LEN, MAGIC, MAX_LEN, VERSION, frame_crc};
+use crate::artifact::{Direction, FEATURE_PARAMS, FRAME_LEN, MAGIC, MAX_LEN, VERSION, frame_crc};
 #[cfg(any(feature = "decision", test))]
 use crate::artifact::{NEUTRAL_TEMPERATURE, THRESHOLD_LEN};
 #[cfg(any(feature = "decision", test))]
@@ -110,6 +110,8 @@ pub enum LoadError {
 pub enum Feature {
     /// `activations`: Dense layers with another activation than the linear one.
     Activations,
+    /// `bidirectional`: a GRU layer that is the second direction of the one in front of it.
+    Bidirectional,
     /// `decision`: a decision layer.
     Decision,
     /// `inputs`: limits of the raw counts, or counts beyond 16 bits.
@@ -125,6 +127,7 @@ impl Feature {
     pub const fn name(self) -> &'static str {
         match self {
             Self::Activations => "activations",
+            Self::Bidirectional => "bidirectional",
             Self::Decision => "decision",
             Self::Inputs => "inputs",
             Self::Portable => "portable",
@@ -144,10 +147,12 @@ pub enum Field {
     Features,
     /// Number of layers.
     Layers,
-    /// Units of a layer.
+    /// Units of a layer, or of both directions together.
     Units,
-    /// A calibrated exponent.
+    /// A calibrated exponent; of a second direction, its distance from that of the first one.
     Exponent,
+    /// The direction of a layer that has no first direction in front of it.
+    Direction,
     /// The shift of the candidate's recurrent part.
     NhShift,
     /// The shift of the gates' input part.
@@ -453,10 +458,15 @@ impl<'a> Reader<'a> {
             ..Parts::default()
         };
         let mut input = model.inputs;
+        // What the layer in front reads, and with it a second direction.
+        let mut shared = input;
         for layer in &mut model.layers {
             let units = layer.units();
-            let padded = align4(units);
-            parts.layers += padded;
+            parts.layers += layer.words();
+            if layer.is_second() {
+                input = shared;
+            }
+            shared = input;
             match layer {
                 Layer::Gru(g) => {
                     g.input = input;
@@ -464,7 +474,7 @@ impl<'a> Reader<'a> {
                     let (shift, reset_after) = (g.w_shift, g.variant().reset_after);
                     let scratch = layout.gru_scratch(input as usize, units, shift, reset_after);
                     parts.scratch = parts.scratch.max(scratch);
-                    model.backwards |= g.go_backwards;
+                    model.backwards |= g.direction != Direction::Forward;
                     let len = if layout.is_sparse() {
                         Panels::new(layout, input as usize, units, self.rest).measure()
                     } else {
@@ -488,7 +498,7 @@ impl<'a> Reader<'a> {
                 }
             }
             self.layer += 1;
-            input = units as u16;
+            input = layer.outputs() as u16;
         }
         self.layer = 0;
         #[cfg(any(feature = "readouts", test))]

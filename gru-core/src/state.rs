@@ -1,7 +1,6 @@
 //! The only memory that changes: hidden states, scratch and counters, owned by the caller.
 
 use crate::artifact::Crc32;
-use crate::layout::align4;
 use crate::model::{Layer, Model, Parts};
 
 /// A stream's memory for a model whose [`Model::state_len`] is at most `N`.
@@ -69,7 +68,7 @@ pub enum StateError {
         /// Values expected.
         expected: u32,
     },
-    /// A layer reads its window from the end, so single steps have no meaning.
+    /// A layer reads its window from the end, alone or beside another one, so single steps have no meaning.
     NeedsWindow,
     /// A snapshot's bytes are damaged, or of another length than this model's.
     Snapshot,
@@ -206,7 +205,7 @@ impl StateRef {
                     place += 1;
                 }
             }
-            at += align4(layer.units());
+            at += layer.words();
         }
     }
 
@@ -238,7 +237,7 @@ impl StateRef {
         let mut at = parts.input + parts.scratch;
         model.layers().iter().filter_map(move |layer| {
             let from = at;
-            at += align4(layer.units());
+            at += layer.words();
             match layer {
                 Layer::Gru(g) => self.words.get(from..from + g.units()),
                 Layer::Dense(_) => None,
