@@ -133,15 +133,12 @@ mod tests {
 
     fn worst(f: impl Fn(i16) -> f64, g: impl Fn(f64) -> f64, full_scale: f64) -> f64 {
         (i16::MIN..=i16::MAX)
+            .step_by(if cfg!(miri) { 331 } else { 1 })
             .map(|v| (f(v) - g(v as f64 / 32768.0 * full_scale) * 32768.0).abs())
             .fold(0.0, f64::max)
     }
 
     #[test]
-    #[cfg_attr(
-        miri,
-        ignore = "plain arithmetic over a whole range: too much for an interpreter"
-    )]
     fn error_of_tables() {
         let e = worst(|v| tanh(v) as f64, f64::tanh, 6.0);
         assert!(e <= 1.55, "tanh {e}");
@@ -159,12 +156,9 @@ mod tests {
     }
 
     #[test]
-    #[cfg_attr(
-        miri,
-        ignore = "plain arithmetic over a whole range: too much for an interpreter"
-    )]
     fn tanh_of_zero_is_zero_and_tanh_never_falls() {
         assert_eq!(tanh(0), 0);
-        assert!((i16::MIN..i16::MAX).all(|v| tanh(v + 1) as i32 >= tanh(v) as i32 - 1));
+        let mut all = (i16::MIN..i16::MAX).step_by(if cfg!(miri) { 331 } else { 1 });
+        assert!(all.all(|v| tanh(v + 1) as i32 >= tanh(v) as i32 - 1));
     }
 }

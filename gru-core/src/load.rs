@@ -463,8 +463,10 @@ impl<'a> Reader<'a> {
         for layer in &mut model.layers {
             let units = layer.units();
             parts.layers += layer.words();
+            let mut outputs = units;
             if layer.is_second() {
                 input = shared;
+                outputs = layer.outputs();
             }
             shared = input;
             match layer {
@@ -498,7 +500,7 @@ impl<'a> Reader<'a> {
                 }
             }
             self.layer += 1;
-            input = layer.outputs() as u16;
+            input = outputs as u16;
         }
         self.layer = 0;
         #[cfg(any(feature = "readouts", test))]

@@ -42,7 +42,17 @@ fn fit(i: i32) -> u32 {
 
 #[test]
 fn table_is_what_the_generator_makes() {
-    let made: Vec<u32> = (0..512).map(fit).collect();
+    // Under an interpreter a segment takes seconds.
+    let some = |i: &i32| !cfg!(miri) || i % 73 == 0;
+    let made: Vec<u32> = (0..512)
+        .map(|i| {
+            if some(&i) {
+                fit(i)
+            } else {
+                TANH_TABLE[i as usize]
+            }
+        })
+        .collect();
     if std::env::var_os("GRU_WRITE_TABLES").is_some() {
         let path = concat!(env!("CARGO_MANIFEST_DIR"), "/src/tanh_table.rs");
         let old = std::fs::read_to_string(path).unwrap();
