@@ -177,6 +177,12 @@ fn second_direction(
             "directions other than one forward and one backward of the same outputs",
         ));
     }
+    // Their states stand on one scale.
+    if forward.activation.is_within_one() != backward.activation.is_within_one() {
+        return Err(unsupported(
+            "bidirectional layer with a bounded and an unbounded activation",
+        ));
+    }
     Ok(match forward.return_sequences {
         true => Direction::Beside,
         false => Direction::BesideLast,
@@ -676,12 +682,6 @@ pub fn quantize(
                 let beside = second_direction(i, forward, backward, *merge)?;
                 let first = gru(i, forward, unit, &left_over, range, levels, &mut losses)?;
                 let mut second = gru(i, backward, unit, &left_over, range, levels, &mut losses)?;
-                if first.header.exponent != second.header.exponent {
-                    return Err(QuantizeError::Unsupported {
-                        layer: i,
-                        what: "bidirectional layer with two scales of its outputs".into(),
-                    });
-                }
                 second.header.direction = beside;
                 unit = 2f64.powi(first.header.exponent as i32) * LSB;
                 layers.extend([first, second].map(QuantLayer::Gru));
