@@ -386,6 +386,18 @@ fn two_directions_go_from_a_csv_to_their_decisions() {
         let (code, text) = gru(&[command, &float]);
         assert!(code == 0 && text.contains("Bidirectional GRU"), "{text}");
     }
+    // As Rust source, found beside the artifact: the same model, and the RAM that it states.
+    let source = folder.path("m.rs");
+    let exported = json(&["export", &model, "-o", &source]);
+    let text = fs::read_to_string(&source).unwrap();
+    assert!(text.contains("BidirectionalF32::new"), "{text}");
+    for (name, key) in [("STATE", "state"), ("SCRATCH", "scratch")] {
+        let line = format!("pub const {name}: usize = {};", exported[key]);
+        assert!(text.contains(&line), "{line}");
+    }
+    assert_eq!(exported["state"], 12);
+    let (code, text) = gru(&["export", &folder.path("none.gru"), "-o", &source]);
+    assert!(code == 2 && text.contains("none.float.json"), "{text}");
     let recipe = folder.path("recipe.toml");
     // Training in integers sees both directions.
     fs::write(&recipe, "bidirectional = true\n[qat]\nepochs = 2").unwrap();

@@ -26,6 +26,7 @@ mod sparse;
 /// Why a byte string was refused as a model.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub enum LoadError {
     /// Fewer bytes than the frame needs.
@@ -106,6 +107,7 @@ pub enum LoadError {
 /// A Cargo feature of this crate that a model can need.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub enum Feature {
     /// `activations`: Dense layers with another activation than the linear one.
@@ -139,6 +141,7 @@ impl Feature {
 /// The number of the header or payload that a [`LoadError::Range`] is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub enum Field {
     /// Frame flags.

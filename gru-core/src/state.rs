@@ -45,6 +45,7 @@ pub struct Counters {
 /// Why a state cannot be used with a model.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub enum StateError {
     /// The buffer is shorter than [`Model::state_len`].

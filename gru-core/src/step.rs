@@ -28,6 +28,7 @@ use crate::state::{Digest, StateBuf, StateError, StateRef};
 /// The outputs of one step, borrowed from the state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct Output<'s> {
     /// Outputs of the latest step; sums as (low, high) halves where there is a divisor.
     words: &'s [i16],
