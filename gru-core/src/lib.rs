@@ -56,11 +56,11 @@
 //! ([`kernel::PREFERRED_LAYOUT`]; `gru train --layout` makes them) with GRU layers of Keras' default variant, linear Dense
 //! layers, samples of 16-bit counts and the outputs of the latest step. [`Model::load`] refuses a model that needs more
 //! with an error that names the feature ([`LoadError::Feature`]); functions and types of a feature that is missing do
-//! not compile. In brackets what a feature adds to the 8.7 kB of load and step on Cortex-M4 and to the 10.0 kB on M0+
+//! not compile. In brackets what a feature adds to the 8.7 kB of load and step on Cortex-M4 and to the 10.1 kB on M0+
 //! (opt-level s, `firmware-examples/bench/size.sh`), before the program calls what it offers.
 //!
 //! - `activations`: Dense layers with an activation (0.3, 0.3 kB).
-//! - `bidirectional`: GRU layers in both directions, over windows (@B kB).
+//! - `bidirectional`: GRU layers in both directions, over windows (0.4, 0.4 kB).
 //! - `decision`: the decision layer, [`Stream`], [`Decider`] (0.9, 1.8 kB).
 //! - `inputs`: `i32`, `f32` and `Option`s as samples; limits, gap policies, counts beyond 16 bits (0.6, 1.2 kB).
 //! - `readouts`: means of the outputs over the window, over the latest steps, exponential ones (1.0, 1.4 kB).
