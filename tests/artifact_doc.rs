@@ -124,7 +124,7 @@ fn dump(bytes: &[u8]) -> String {
                 d.field(g.nh_shift, "nh shift");
                 d.field(g.w_shift, "w shift");
                 d.field(g.reset_after, &format!("reset after {}", g.reset_after));
-                d.field(g.go_backwards, &format!("go backwards {}", g.go_backwards));
+                d.field(g.direction, &format!("direction {:?}", g.direction));
                 d.field(
                     g.initial_state,
                     &format!("initial state {}", g.initial_state),

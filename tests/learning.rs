@@ -344,35 +344,81 @@ fn a_model_that_reads_from_the_end_goes_from_a_csv_to_its_decisions() {
 }
 
 #[test]
-fn two_directions_stay_in_floats_and_say_so() {
+fn two_directions_go_from_a_csv_to_their_decisions() {
     let folder = Folder::new("both");
     let csv = folder.csv(160);
     let (model, float) = (folder.path("m.gru"), folder.path("m.float.json"));
     let trained = json(&train(&csv, &model, &["--bidirectional"]));
-    assert!(trained["float_accuracy"].as_f64() > Some(0.95), "{trained}");
-    assert!(
-        trained["no_artifact"]
-            .as_str()
-            .unwrap()
-            .contains("bidirectional"),
-        "{trained}"
-    );
-    assert!(!PathBuf::from(&model).exists());
-    let judged = json(&["eval", &float, &csv]);
-    for key in ["float_accuracy", "windows"] {
+    let of = |value: &serde_json::Value, key: &str| value[key].as_f64().unwrap();
+    for key in ["float_accuracy", "int8_accuracy"] {
+        assert!(of(&trained, key) > 0.95, "{trained}");
+    }
+    assert!(of(&trained, "agreement") > 0.97, "{trained}");
+    let judged = json(&["eval", &model, &csv]);
+    for key in ["int8_accuracy", "float_accuracy", "agreement", "windows"] {
         assert_eq!(judged[key], trained[key], "{key}");
+    }
+    let digest = judged["digest_host"].clone();
+    for layout in ["rows", "quad"] {
+        let other = folder.path("other.gru");
+        let more = ["--bidirectional", "--layout", layout];
+        json(&train(&csv, &other, &more));
+        let judged = json(&["eval", &other, &csv]);
+        assert_eq!(judged["digest_host"], digest, "{layout}");
+    }
+    let ran = json(&["run", &model, &csv]);
+    let decisions = ran["decisions"].as_array().unwrap();
+    assert_eq!(decisions.len(), 160, "one a window");
+    let labels = first_value(160, 6).1;
+    let both = decisions.iter().zip(&labels);
+    let right = both.filter(|(d, l)| d[2].as_i64() == Some(i64::from(**l)));
+    assert!(right.count() > 150, "{decisions:?}");
+    let (code, text) = gru(&["inspect", &model]);
+    assert!(code == 0 && text.contains("whole windows"), "{text}");
+    assert!(text.contains("beside those of the layer before"), "{text}");
+    let (code, text) = gru(&["summary", &model]);
+    assert!(code == 0 && text.contains("GRU, backward"), "{text}");
+    // 2·(3·6·(2+6+2)) of the two directions, 2·(12+1) on top.
+    for model in [&model, &float] {
+        assert_eq!(json(&["summary", model])["parameters"], 360 + 26);
     }
     for command in ["inspect", "summary"] {
         let (code, text) = gru(&[command, &float]);
         assert!(code == 0 && text.contains("Bidirectional GRU"), "{text}");
     }
-    // 2·(3·6·(2+6+2)) of the two directions, 2·(12+1) on top.
-    assert_eq!(json(&["summary", &float])["parameters"], 360 + 26);
+    // As Rust source, found beside the artifact: the same model, and the RAM that it states.
+    let source = folder.path("m.rs");
+    let exported = json(&["export", &model, "-o", &source]);
+    let text = fs::read_to_string(&source).unwrap();
+    assert!(text.contains("BidirectionalF32::new"), "{text}");
+    for (name, key) in [("STATE", "state"), ("SCRATCH", "scratch")] {
+        let line = format!("pub const {name}: usize = {};", exported[key]);
+        assert!(text.contains(&line), "{line}");
+    }
+    assert_eq!(exported["state"], 12);
+    let (code, text) = gru(&["export", &folder.path("none.gru"), "-o", &source]);
+    assert!(code == 2 && text.contains("none.float.json"), "{text}");
+    let recipe = folder.path("recipe.toml");
+    // Training in integers sees both directions.
+    fs::write(&recipe, "bidirectional = true\n[qat]\nepochs = 2").unwrap();
+    let aware = json(&train(&csv, &model, &["--config", &recipe]));
+    assert!(of(&aware, "int8_accuracy") > 0.95, "{aware}");
+    assert!(of(&aware, "agreement") > 0.97, "{aware}");
+    // What is not concatenated stays in floats and says so.
+    let kept = folder.path("sum.gru");
+    fs::write(&recipe, "bidirectional = true\nmerge_mode = \"sum\"").unwrap();
+    let trained = json(&train(&csv, &kept, &["--config", &recipe]));
+    let why = trained["no_artifact"].as_str().unwrap();
+    assert!(why.contains("concatenation"), "{trained}");
+    assert!(of(&trained, "float_accuracy") > 0.95, "{trained}");
+    assert!(!PathBuf::from(&kept).exists());
     let (code, text) = gru(&train(&csv, &model, &["--bidirectional", "--go-backwards"]));
     assert!(code == 2 && text.contains("--go-backwards"), "{text}");
-    let recipe = folder.path("recipe.toml");
     for (text, part) in [
-        ("bidirectional = true\n[qat]\nepochs = 1", "qat: layer 0"),
+        (
+            "bidirectional = true\nmerge_mode = \"sum\"\n[qat]\nepochs = 1",
+            "qat: layer 0",
+        ),
         ("bidirectional = true\n[decision]", "whole windows"),
         ("go_backwards = true\nbidirectional = true", "one of them"),
         ("activation = \"softmax\"", "softmax"),

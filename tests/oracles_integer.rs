@@ -6,13 +6,17 @@
 //!   at once. No step of any unit may pass it.
 //! - **the stream**, drawn: the float model with every stage's rounding drawn at random within its bound, 16 times;
 //!   no error may pass three times the largest of these draws.
+//!
+//! Models with bidirectional layers run over their window, of which the integers show the last states of each direction and
+//! the outputs at the end; only the second budget is theirs.
 
 use std::collections::BTreeMap;
 
+use gru_core::artifact::Direction;
 use gru_core::layout::Layout;
 use gru_core::random::SplitMix;
 use gru_core::writer::{Aligned, QuantLayer, QuantModel, host_state, write};
-use gru_core::{Model, StateError};
+use gru_core::{Model, StateError, Window};
 use gru_train_host::quantize::{
     self, Calibration, GruScales, LayerRange, QuantizeError, QuantizeOptions,
 };
@@ -196,7 +200,9 @@ fn torch_streams(case: &Value, plant: Plant) -> Result<Vec<Stream>, Stop> {
         };
         let mask = (0..steps).map(|t| t < length).collect();
         let mut stream = Stream::new(layers.clone(), x.at(&[b]), mask);
-        stream.h0 = (h0.as_ref()).map(|h| (0..layers.len()).map(|l| h.at(&[l, b])).collect());
+        // One for each direction.
+        let grus = layers.iter().map(|l| l.grus().count()).sum();
+        stream.h0 = (h0.as_ref()).map(|h| (0..grus).map(|l| h.at(&[l, b])).collect());
         let want = |step, layer, values| Want {
             step,
             layer,
@@ -205,7 +211,7 @@ fn torch_streams(case: &Value, plant: Plant) -> Result<Vec<Stream>, Stop> {
         for t in 0..length {
             stream.wants.push(want(t, None, output.at(&[b, t])));
         }
-        for l in 0..layers.len() {
+        for l in 0..grus {
             let values = h_n.at(&[l, b]);
             stream.wants.push(want(steps - 1, Some(l), values));
         }
@@ -634,20 +640,15 @@ fn prepare(stream: &Stream, fault: Fault) -> Result<(QuantModel, Vec<Stage>), St
     };
     let mut given = stream.h0.iter().flatten();
     for layer in &mut model.layers {
-        match layer {
-            LayerSpec::Gru(g) => {
-                if !is_bounded(g) {
-                    let (f, r) = (g.activation.name(), g.recurrent_activation.name());
-                    let what = format!("{f}, {r}: not bounded, so its range is the data's");
-                    return Err(Stop::Refused(what));
-                }
-                if let Some(h) = given.next() {
-                    g.h0.clone_from(h);
-                }
+        for g in layer.grus_mut() {
+            if !is_bounded(g) {
+                let (f, r) = (g.activation.name(), g.recurrent_activation.name());
+                let what = format!("{f}, {r}: not bounded, so its range is the data's");
+                return Err(Stop::Refused(what));
             }
-            LayerSpec::Dense(_) => {}
-            // The quantizer refuses it.
-            LayerSpec::Bidirectional { .. } => {}
+            if let Some(h) = given.next() {
+                g.h0.clone_from(h);
+            }
         }
     }
     let ranges: Calibration = quantize::calibrate(&model, [stream.x.as_slice()])?;
@@ -661,10 +662,13 @@ fn prepare(stream: &Stream, fault: Fault) -> Result<(QuantModel, Vec<Stage>), St
     let (mut quantized, _) = quantize::quantize(&model, &ranges, &options)?;
     let mut unit = 2f64.powf(f64::from(exponent)) * LSB;
     let mut stages = Vec::new();
-    for (i, (layer, q)) in model.layers.iter().zip(&quantized.layers).enumerate() {
+    let mut integers = quantized.layers.iter();
+    for (i, layer) in model.layers.iter().enumerate() {
         let range: &LayerRange = &ranges.layers[i];
-        match (layer, q) {
-            (LayerSpec::Gru(g), QuantLayer::Gru(q)) => {
+        let mut states = false;
+        for g in layer.grus() {
+            if let Some(QuantLayer::Gru(q)) = integers.next() {
+                states = true;
                 let scales = quantize::gru_scales(i, g, unit, range)?;
                 let part = |m: &dyn Fn(usize) -> f64, units: [f64; 2]| {
                     let row = |r: usize| units[usize::from(r >= 2 * g.units)] * m(r);
@@ -678,9 +682,14 @@ fn prepare(stream: &Stream, fault: Fault) -> Result<(QuantModel, Vec<Stage>), St
                     g: g.clone(),
                     scales,
                 });
-                unit = LSB;
             }
-            (LayerSpec::Dense(d), QuantLayer::Dense(q)) => {
+        }
+        if states {
+            unit = LSB;
+            continue;
+        }
+        match (layer, integers.next()) {
+            (LayerSpec::Dense(d), Some(QuantLayer::Dense(q))) => {
                 let linear = matches!(d.activation, Activation::Linear | Activation::Relu)
                     || (d.activation == Activation::Softmax && i + 1 == model.layers.len());
                 let out_unit = match linear {
@@ -744,8 +753,157 @@ fn float_run(
     trace
 }
 
+/// What a clean or perturbed float model gives for a window, row by row, and the last state of each direction.
+fn float_window(
+    stages: &[Stage],
+    directions: &[Direction],
+    stream: &Stream,
+    noise: &mut Noise,
+) -> (Vec<Vec<f64>>, Vec<Vec<f64>>) {
+    let input = stages.first().map_or(1, Stage::input);
+    let most = stream.x.iter().fold(1f32, |m, v| m.max(v.abs()));
+    let x_lsb = f64::from(most.log2().ceil().exp2()) * LSB;
+    let valid = stream
+        .x
+        .chunks(input)
+        .zip(&stream.mask)
+        .filter(|(_, v)| **v);
+    let mut rows: Vec<Vec<f64>> = valid
+        .map(|(x, _)| {
+            (x.iter())
+                .map(|x| f64::from(*x) + noise.draw(0.5 * x_lsb))
+                .collect()
+        })
+        .collect();
+    let (mut shared, mut states) = (rows.clone(), Vec::new());
+    for (stage, direction) in stages.iter().zip(directions) {
+        let second = direction.is_second();
+        if !second {
+            shared.clone_from(&rows);
+        }
+        let numbers = stage.numbers(noise);
+        let mut h: Vec<f64> = match stage {
+            Stage::Gru { g, .. } => (g.h0.iter())
+                .map(|h| noise.hold(f64::from(*h), 1.0) + noise.draw(0.5 * LSB))
+                .collect(),
+            Stage::Dense { d, .. } => vec![0.0; d.units],
+        };
+        let mut order: Vec<usize> = (0..rows.len()).collect();
+        if *direction != Direction::Forward {
+            order.reverse();
+        }
+        let mut own = Vec::new();
+        for t in order {
+            h = stage.step(&numbers, &shared[t], &h, noise);
+            own.push(h.clone());
+        }
+        if *direction == Direction::Beside {
+            own.reverse();
+        }
+        for (row, own) in rows.iter_mut().zip(own) {
+            match second {
+                true => row.extend(own),
+                false => *row = own,
+            }
+        }
+        if matches!(stage, Stage::Gru { .. }) {
+            states.push(h);
+        }
+    }
+    (rows, states)
+}
+
+/// Runs the window of a model with two directions in integers and in float.
+fn run_window(stream: &Stream, fault: Fault) -> Result<Shown, Stop> {
+    let (quantized, stages) = prepare(stream, fault)?;
+    let directions: Vec<Direction> = (quantized.layers.iter())
+        .map(|layer| match layer {
+            QuantLayer::Gru(g) => g.header.direction,
+            QuantLayer::Dense(_) => Direction::Forward,
+        })
+        .collect();
+    let (rows, states) = float_window(&stages, &directions, stream, &mut Noise(None));
+    for want in &stream.wants {
+        let row = stream.mask[..=want.step].iter().filter(|v| **v).count();
+        let mut found = match want.layer {
+            Some(layer) => states[layer].clone(),
+            None => rows[row.max(1) - 1].clone(),
+        };
+        if let (None, Some(LayerSpec::Dense(d))) = (want.layer, stream.layers.last())
+            && d.activation == Activation::Softmax
+        {
+            let sum: f64 = found.iter().map(|v| v.exp()).sum();
+            found.iter_mut().for_each(|v| *v = v.exp() / sum);
+        }
+        if found.len() != want.values.len() {
+            return broken(format!("{} values for {}", found.len(), want.values.len()));
+        }
+        for (a, b) in found.iter().zip(&want.values) {
+            if (a - f64::from(*b)).abs() > 1e-4 * (1.0 + f64::from(b.abs())) {
+                return broken(format!("step {}: float {a}, oracle {b}", want.step));
+            }
+        }
+    }
+    let bytes = write(&quantized, Layout::Rows).map_err(|e| Stop::Broken(e.to_string()))?;
+    let bytes = Aligned::new(&bytes);
+    let model = Model::load(&bytes).map_err(|e| Stop::Broken(e.to_string()))?;
+    let mut state = host_state(&model)?;
+    let mut window = Window::<0x8000>::new();
+    let samples: Vec<Vec<f32>> = (stream.x.chunks(model.features()).zip(&stream.mask))
+        .map(|(x, valid)| match valid {
+            true => x.to_vec(),
+            false => vec![f32::NAN; x.len()],
+        })
+        .collect();
+    let out = model.run_window(&mut state, &mut window, &samples)?;
+    let unit = 0.5f64.powi(i32::from(out.frac()));
+    let outputs: Vec<f64> = out.values().map(|v| f64::from(v) * unit).collect();
+    let hidden: Vec<Vec<f64>> = (state.hidden(&model))
+        .map(|h| h.iter().map(|v| f64::from(*v) * LSB).collect())
+        .collect();
+    let distance = |a: &[f64], b: &[f64]| {
+        assert_eq!(a.len(), b.len());
+        (a.iter().zip(b)).fold(0f64, |m, (a, b)| m.max((a - b).abs()))
+    };
+    let of_states = |a: &[Vec<f64>], b: &[Vec<f64>]| {
+        (a.iter().zip(b)).fold(0f64, |m, (a, b)| m.max(distance(a, b)))
+    };
+    // Outputs of a last layer of two directions are states.
+    let ends_in_states = !matches!(stages.last(), Some(Stage::Dense { .. }));
+    let last = rows.last().cloned().unwrap_or_default();
+    let mut shown = Shown {
+        values: outputs.len() + hidden.iter().map(Vec::len).sum::<usize>(),
+        ..Shown::default()
+    };
+    shown.state.worst = of_states(&hidden, &states);
+    shown.logits.worst = distance(&outputs, &last);
+    for draw in 0..DRAWS {
+        let mut noise = Noise(Some(SplitMix(draw)));
+        let (drawn, drawn_states) = float_window(&stages, &directions, stream, &mut noise);
+        let of_outputs = distance(drawn.last().unwrap_or(&last), &last);
+        let of_states = of_states(&drawn_states, &states);
+        shown.state.budget = shown.state.budget.max(MARGIN * of_states);
+        shown.logits.budget = shown.logits.budget.max(MARGIN * of_outputs);
+    }
+    if ends_in_states {
+        shown.state.worst = shown.state.worst.max(shown.logits.worst);
+        shown.state.budget = shown.state.budget.max(shown.logits.budget);
+        shown.logits = Error::default();
+    }
+    let squares: f64 = (hidden.iter().flatten().zip(states.iter().flatten()))
+        .map(|(a, b)| (a - b).powi(2))
+        .sum();
+    let n = states.iter().map(Vec::len).sum::<usize>().max(1);
+    shown.last_rms = (squares / n as f64).sqrt();
+    Ok(shown)
+}
+
 /// Runs one stream in integers and in float.
 fn run_stream(stream: &Stream, fault: Fault) -> Result<Shown, Stop> {
+    let two = |l: &LayerSpec| matches!(l, LayerSpec::Bidirectional { .. });
+    if stream.layers.iter().any(two) {
+        return run_window(stream, fault);
+    }
     let (quantized, stages) = prepare(stream, fault)?;
     let bytes = write(&quantized, Layout::Rows).map_err(|e| Stop::Broken(e.to_string()))?;
     let bytes = Aligned::new(&bytes);

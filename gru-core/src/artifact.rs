@@ -231,12 +231,42 @@ pub struct GruHeader {
     pub w_shift: u8,
     /// Whether the reset gate acts after the recurrent product (Keras' default) or before it.
     pub reset_after: bool,
-    /// Whether the layer reads a window from its end.
-    pub go_backwards: bool,
+    /// In which order the layer reads a window, and what its outputs stand beside.
+    pub direction: Direction,
     /// Whether the payload holds an initial state.
     pub initial_state: bool,
     /// The largest magnitude of a pre-activation; 32767 where nothing is clipped.
     pub clip: u16,
+}
+
+/// In which order a GRU layer reads a window, and what its outputs stand beside.
+///
+/// A layer reads the sequence that the layer in front of it gives, one row a time step. The second direction of a
+/// bidirectional layer reads what its first direction, the layer in front of it, reads; the sequence that they give has
+/// rows of the outputs of the first one followed by its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+#[repr(u8)]
+pub enum Direction {
+    /// From the first row to the last one.
+    Forward,
+    /// From the last row to the first one; gives its outputs in the order in which it has read, as Keras'
+    /// `go_backwards` does.
+    Backward,
+    /// The second direction, whose outputs are put back in the order of the rows: Keras' `Bidirectional` with
+    /// `return_sequences`.
+    Beside,
+    /// The second direction, whose outputs stand in the order in which it has read: the last row has the last states of
+    /// both directions, which is what Keras' `Bidirectional` gives without `return_sequences`.
+    BesideLast,
+}
+
+impl Direction {
+    /// Whether the layer is the second direction of a bidirectional layer.
+    #[inline]
+    pub const fn is_second(self) -> bool {
+        matches!(self, Self::Beside | Self::BesideLast)
+    }
 }
 
 /// The shape of a Dense layer.
@@ -296,7 +326,7 @@ impl GruHeader {
             nh_shift: 0,
             w_shift: 0,
             reset_after: true,
-            go_backwards: false,
+            direction: Direction::Forward,
             initial_state: false,
             clip: 32767,
         }

@@ -12,7 +12,9 @@ use crate::activation::Activation;
 use crate::artifact::MAX_EXPONENT;
 #[cfg(any(feature = "decision", test))]
 use crate::artifact::{DecisionHeader, MAX_VOTES, Smoothing};
-use crate::artifact::{GapPolicy, MAX_DIM, MAX_LAYERS, MAX_NH_SHIFT, MAX_W_SHIFT, Readout};
+use crate::artifact::{
+    Direction, GapPolicy, MAX_DIM, MAX_LAYERS, MAX_NH_SHIFT, MAX_W_SHIFT, Readout,
+};
 #[cfg(any(feature = "readouts", test))]
 use crate::artifact::{MAX_HISTORY, MAX_SLIDING};
 use crate::kernel::{PREFERRED_LAYOUT, known};
@@ -237,8 +239,14 @@ impl<'a> Reader<'a> {
         model.layers.clear();
         for layer in 0..layers {
             self.layer = layer as u8;
-            let layer = self.layer(expected);
-            model.output_len = layer.units() as u16;
+            #[cfg_attr(
+                not(any(feature = "bidirectional", test)),
+                expect(unused_mut, reason = "only a second direction is changed")
+            )]
+            let mut layer = self.layer(expected);
+            #[cfg(any(feature = "bidirectional", test))]
+            self.second(model.layers.last(), &mut layer);
+            model.output_len = layer.outputs() as u16;
             model.output_frac = layer.frac();
             // After an error `layers` may be more than there is room for.
             if model.layers.push(layer).is_err() {
@@ -303,7 +311,7 @@ impl<'a> Reader<'a> {
         }
         #[cfg(not(any(gru_portable, test)))]
         self.only(1, [1, 0, 0, 0], Feature::Portable);
-        let go_backwards = self.flag();
+        let direction = self.direction();
         // The payload's bytes come later; some stand for them until then.
         let initial_state: &[u8] = if self.flag() { &[0] } else { &[] };
         #[cfg(any(gru_portable, test))]
@@ -325,11 +333,54 @@ impl<'a> Reader<'a> {
             layout,
             nh_shift,
             w_shift,
-            go_backwards,
+            direction,
+            #[cfg(any(feature = "bidirectional", test))]
+            outputs: units,
             #[cfg(any(gru_portable, test))]
             variant,
             #[cfg(any(gru_portable, test))]
             main_variant: variant == Variant::MAIN,
+        }
+    }
+
+    #[cfg(any(feature = "bidirectional", test))]
+    fn direction(&mut self) -> Direction {
+        match self.case(4) {
+            0 => Direction::Forward,
+            1 => Direction::Backward,
+            2 => Direction::Beside,
+            _ => Direction::BesideLast,
+        }
+    }
+
+    #[cfg(not(any(feature = "bidirectional", test)))]
+    fn direction(&mut self) -> Direction {
+        let direction = self.case(4);
+        if direction > 1 {
+            self.lacks(Feature::Bidirectional);
+        }
+        match direction {
+            0 => Direction::Forward,
+            _ => Direction::Backward,
+        }
+    }
+
+    /// A second direction has its first one in front, on the same scale, and gives the outputs of both.
+    #[cfg(any(feature = "bidirectional", test))]
+    #[inline(never)]
+    fn second(&mut self, front: Option<&Layer<'a>>, layer: &mut Layer<'a>) {
+        let Layer::Gru(g) = layer else { return };
+        if !g.is_second() {
+            return;
+        }
+        match front {
+            Some(Layer::Gru(first)) if first.direction == Direction::Forward => {
+                let off = g.exponent().abs_diff(first.exponent());
+                self.range(Field::Exponent, off as u32, 0);
+                g.outputs = first.units.saturating_add(g.units);
+                self.range(Field::Units, g.outputs as u32, MAX_DIM as u32);
+            }
+            _ => self.out_of_range(Field::Direction, g.direction as u32, 1),
         }
     }
 
@@ -609,13 +660,13 @@ mod tests {
             true => MAX_UNITS as u16,
             false => MAX_DIM,
         };
-        let layers: heapless::Vec<LayerHeader, MAX_LAYERS> = (0..1 + rng.below(8))
+        let mut layers: heapless::Vec<LayerHeader, MAX_LAYERS> = (0..1 + rng.below(8))
             .map(|_| {
                 if flag(rng) {
                     let mut header = GruHeader {
                         nh_shift: rng.below(5) as u8,
                         w_shift: rng.below(8) as u8,
-                        go_backwards: flag(rng),
+                        direction: [Direction::Forward, Direction::Backward][rng.below(2)],
                         initial_state: flag(rng),
                         ..GruHeader::new(positive(rng, widest))
                     };
@@ -641,7 +692,22 @@ mod tests {
                 }
             })
             .collect();
-        let outputs = layers.last().unwrap().units();
+        // Where two layers can be the directions of one, they often are.
+        let mut outputs = 0;
+        for at in 0..layers.len() {
+            let (front, rest) = layers.split_at_mut(at);
+            outputs = rest[0].units();
+            if let (Some(LayerHeader::Gru(first)), LayerHeader::Gru(second)) =
+                (front.last(), &mut rest[0])
+                && first.direction == Direction::Forward
+                && first.exponent == second.exponent
+                && first.units + second.units <= MAX_DIM
+                && rng.below(4) != 0
+            {
+                second.direction = [Direction::Beside, Direction::BesideLast][rng.below(2)];
+                outputs += first.units as usize;
+            }
+        }
         let most = MAX_SLIDING.min((MAX_HISTORY / outputs) as u16);
         Header {
             name: ["", "gesture", "größer"][rng.below(3)],

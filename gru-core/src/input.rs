@@ -16,6 +16,7 @@ use crate::quant::{round_shift, sat16};
 /// A feature's conditioning, 12 bytes of the payload.
 #[derive(Debug, Clone, Copy, PartialEq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct FeatureParams {
     /// The raw count that becomes 0: the training data's mean.
     pub offset: i32,
@@ -99,6 +100,7 @@ impl FeatureParams {
 /// The smallest and largest valid raw count of a feature.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Limits {
     /// Smallest valid count.
     pub low: i32,

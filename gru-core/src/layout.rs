@@ -496,6 +496,7 @@ const fn lanes_place(group: usize, unit: usize, column: usize) -> Place {
 /// The part of a byte that holds a weight.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum Part {
     /// All of it.
     Whole,
@@ -508,6 +509,7 @@ pub enum Part {
 /// The place of one weight.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Place {
     /// Offset in bytes.
     pub byte: usize,

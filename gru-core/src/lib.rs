@@ -31,7 +31,8 @@
 //! - [`State`]: all memory of one stream, owned by the caller; [`Model::step`] takes it and a sample, and gives the
 //!   [`Output`]: logits, probabilities, whether the warm-up is over. Reset, [snapshot and restore](StateBuf::snapshot).
 //! - [`Decider`], [`Stream`]: from outputs to [`Decision`]s by the rule in the artifact, see [`decision`].
-//! - [`Window`]: memory for models with layers that read a window from its end, see [`Model::run_window`].
+//! - [`Window`]: memory for models with layers that read a window from its end, alone or beside a forward one, see
+//!   [`Model::run_window`].
 //! - [`LoadError`], [`StateError`]: what was found and what was expected. After a load, a step with a sample of the right
 //!   length cannot fail.
 //!
@@ -60,6 +61,7 @@
 //! (opt-level s, `firmware-examples/bench/size.sh`), before the program calls what it offers.
 //!
 //! - `activations`: Dense layers with an activation (0.3, 0.4 kB).
+//! - `bidirectional`: GRU layers in both directions, over windows (0.4, 0.4 kB).
 //! - `decision`: the decision layer, [`Stream`], [`Decider`] (2.0, 2.1 kB).
 //! - `inputs`: `i32`, `f32` and `Option`s as samples; limits, gap policies, counts beyond 16 bits (0.5, 1.2 kB).
 //! - `readouts`: means of the outputs over the window, over the latest steps, exponential ones (0.9, 1.4 kB).
@@ -72,7 +74,8 @@
 //! - `unrolled`: the kernels of opt-level 3 also where the rest of the program is optimized for size (4.5, 5.4 kB).
 //! - `f32`: [`float`](https://docs.rs/gru-core/latest/gru_core/float/index.html), models in f32.
 //! - `update`: power-fail-safe update of the model in two slots of a NOR flash, beside [`slot`].
-//! - `defmt`: `defmt::Format` on all public types. `serde`: on what is stored or sent ([`Decision`], [`Counters`], …).
+//! - `defmt`: `defmt::Format` on all public types. `serde`: `Serialize` on all that hold values ([`Decision`], [`Counters`],
+//!   [`LoadError`], …), `Deserialize` but where it would go around a check or a lifetime.
 //! - `std`: what hosts need, [`writer`](https://docs.rs/gru-core/latest/gru_core/writer/index.html) above all; implies `portable`.
 //!
 //! `docs/artifact.md` has the bytes of an artifact, `docs/quantization.md` the number formats and error budget.

@@ -8,7 +8,7 @@
 use crate::activation::Activation;
 #[cfg(any(feature = "inputs", test))]
 use crate::artifact::FEATURE_LIMITS;
-use crate::artifact::{Crc32, FEATURE_PARAMS, FRAME_LEN, MAGIC, MAX_LEN, VERSION};
+use crate::artifact::{Crc32, Direction, FEATURE_PARAMS, FRAME_LEN, MAGIC, MAX_LEN, VERSION};
 #[cfg(any(feature = "decision", test))]
 use crate::artifact::{NEUTRAL_TEMPERATURE, THRESHOLD_LEN};
 #[cfg(any(feature = "decision", test))]
@@ -26,6 +26,7 @@ mod sparse;
 /// Why a byte string was refused as a model.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub enum LoadError {
     /// Fewer bytes than the frame needs.
@@ -106,10 +107,13 @@ pub enum LoadError {
 /// A Cargo feature of this crate that a model can need.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub enum Feature {
     /// `activations`: Dense layers with another activation than the linear one.
     Activations,
+    /// `bidirectional`: a GRU layer that is the second direction of the one in front of it.
+    Bidirectional,
     /// `decision`: a decision layer.
     Decision,
     /// `inputs`: limits of the raw counts, or counts beyond 16 bits.
@@ -125,6 +129,7 @@ impl Feature {
     pub const fn name(self) -> &'static str {
         match self {
             Self::Activations => "activations",
+            Self::Bidirectional => "bidirectional",
             Self::Decision => "decision",
             Self::Inputs => "inputs",
             Self::Portable => "portable",
@@ -136,6 +141,7 @@ impl Feature {
 /// The number of the header or payload that a [`LoadError::Range`] is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub enum Field {
     /// Frame flags.
@@ -144,10 +150,12 @@ pub enum Field {
     Features,
     /// Number of layers.
     Layers,
-    /// Units of a layer.
+    /// Units of a layer, or of both directions together.
     Units,
-    /// A calibrated exponent.
+    /// A calibrated exponent; of a second direction, its distance from that of the first one.
     Exponent,
+    /// The direction of a layer that has no first direction in front of it.
+    Direction,
     /// The shift of the candidate's recurrent part.
     NhShift,
     /// The shift of the gates' input part.
@@ -473,10 +481,17 @@ impl<'a> Reader<'a> {
             ..Parts::default()
         };
         let mut input = model.inputs;
+        // What the layer in front reads, and with it a second direction.
+        let mut shared = input;
         for layer in &mut model.layers {
             let units = layer.units();
-            let padded = align4(units);
-            parts.layers += padded;
+            parts.layers += layer.words();
+            let mut outputs = units;
+            if layer.is_second() {
+                input = shared;
+                outputs = layer.outputs();
+            }
+            shared = input;
             match layer {
                 Layer::Gru(g) => {
                     g.input = input;
@@ -484,7 +499,7 @@ impl<'a> Reader<'a> {
                     let (shift, reset_after) = (g.w_shift, g.variant().reset_after);
                     let scratch = layout.gru_scratch(input as usize, units, shift, reset_after);
                     parts.scratch = parts.scratch.max(scratch);
-                    model.backwards |= g.go_backwards;
+                    model.backwards |= g.direction != Direction::Forward;
                     let len = if layout.is_sparse() {
                         Panels::new(layout, input as usize, units, self.rest).measure()
                     } else {
@@ -508,7 +523,7 @@ impl<'a> Reader<'a> {
                 }
             }
             self.layer += 1;
-            input = units as u16;
+            input = outputs as u16;
         }
         self.layer = 0;
         #[cfg(any(feature = "readouts", test))]

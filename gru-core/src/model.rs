@@ -3,11 +3,13 @@
 use crate::activation::Activation;
 #[cfg(any(feature = "decision", test))]
 use crate::artifact::DecisionHeader;
-use crate::artifact::{DenseHeader, GapPolicy, GruHeader, MAX_LAYERS, Readout, SelfTest};
+use crate::artifact::{
+    DenseHeader, Direction, GapPolicy, GruHeader, MAX_LAYERS, Readout, SelfTest,
+};
 #[cfg(any(feature = "decision", test))]
 use crate::decision::{Rule, Threshold};
 use crate::kernel::PREFERRED_LAYOUT;
-use crate::layout::{GATES, Layout};
+use crate::layout::{GATES, Layout, align4};
 use crate::sparse;
 use heapless::Vec;
 
@@ -96,6 +98,32 @@ impl Layer<'_> {
         }
     }
 
+    /// Outputs of a time step: its units, of a second direction those of the first one and its own.
+    #[inline]
+    pub fn outputs(&self) -> usize {
+        match self {
+            Self::Gru(g) => g.outputs(),
+            Self::Dense(d) => d.units(),
+        }
+    }
+
+    /// Whether this is the second direction of a bidirectional layer, which reads what the layer in front of it reads.
+    #[inline]
+    pub fn is_second(&self) -> bool {
+        matches!(self, Self::Gru(g) if g.is_second())
+    }
+
+    /// 16-bit words that it takes in a state: its units, and behind those of a second direction the outputs of both.
+    #[inline]
+    pub(crate) fn words(&self) -> usize {
+        let both = if self.is_second() {
+            align4(self.outputs())
+        } else {
+            0
+        };
+        align4(self.units()) + both
+    }
+
     /// Fractional bits of its outputs.
     #[inline]
     pub(crate) fn frac(&self) -> u8 {
@@ -120,7 +148,10 @@ pub struct GruLayer<'a> {
     pub(crate) layout: Layout,
     pub(crate) nh_shift: u8,
     pub(crate) w_shift: u8,
-    pub(crate) go_backwards: bool,
+    pub(crate) direction: Direction,
+    /// Units, of a second direction those of both.
+    #[cfg(any(feature = "bidirectional", test))]
+    pub(crate) outputs: u16,
     /// Little-endian i16, empty for zeros.
     pub(crate) initial_state: &'a [u8],
     /// Without the portable kernel there is only [`Variant::MAIN`].
@@ -164,6 +195,21 @@ impl GruLayer<'_> {
     #[inline]
     pub fn units(&self) -> usize {
         self.units as usize
+    }
+
+    /// Outputs of a time step: units, of a second direction those of the first one and its own.
+    #[inline]
+    pub fn outputs(&self) -> usize {
+        #[cfg(any(feature = "bidirectional", test))]
+        return self.outputs as usize;
+        #[cfg(not(any(feature = "bidirectional", test)))]
+        self.units()
+    }
+
+    /// Without the feature `bidirectional` there are none.
+    #[inline]
+    pub(crate) fn is_second(&self) -> bool {
+        cfg!(any(feature = "bidirectional", test)) && self.direction.is_second()
     }
 
     /// The weights and parameters, block after block.
@@ -228,7 +274,7 @@ impl GruLayer<'_> {
             nh_shift: self.nh_shift,
             w_shift: self.w_shift,
             reset_after: variant.reset_after,
-            go_backwards: self.go_backwards,
+            direction: self.direction,
             initial_state: !self.initial_state.is_empty(),
             clip: variant.clip,
         }
@@ -423,24 +469,19 @@ impl<'a> Model<'a> {
         self.bytes
     }
 
-    /// Whether time steps can be pushed one at a time: no layer reads its window from the end.
+    /// Whether time steps can be pushed one at a time: no layer reads its window from the end,
+    /// alone or beside another one.
     pub fn is_streaming(&self) -> bool {
         !self.backwards
     }
 
     /// Multiply-accumulates of one time step, padding and weights that are left out not counted.
     pub fn macs(&self) -> usize {
-        let mut input = self.features();
-        let mut macs = 0;
-        for layer in &self.layers {
-            let units = layer.units();
-            macs += match layer {
-                Layer::Gru(g) => GATES * units * input + g.recurrent_weights(),
-                Layer::Dense(_) => units * input,
-            };
-            input = units;
-        }
-        macs
+        let macs = |layer: &Layer<'_>| match layer {
+            Layer::Gru(g) => GATES * g.units() * g.input() + g.recurrent_weights(),
+            Layer::Dense(d) => d.units() * d.input(),
+        };
+        self.layers.iter().map(macs).sum()
     }
 
     /// The length `N` of the [`State<N>`](crate::State) that a stream needs, in 16-bit words.

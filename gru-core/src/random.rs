@@ -1,7 +1,7 @@
 //! Random models and samples for tests and benchmarks (feature `std`): a pure function of a seed.
 
 use crate::activation::Activation;
-use crate::artifact::{DenseHeader, GapPolicy, GruHeader, Readout};
+use crate::artifact::{DenseHeader, Direction, GapPolicy, GruHeader, Readout};
 use crate::input::{FeatureParams, Limits};
 use crate::layout::GATES;
 use crate::sparse::PANEL;
@@ -182,6 +182,125 @@ pub fn model(seed: u64, features: usize, units: &[usize], outputs: usize) -> Qua
         decision: None,
         self_test: Vec::new(),
     }
+}
+
+/// A model of bidirectional layers, each of so many units forwards and backwards, and a linear Dense layer on top unless
+/// it has no outputs.
+pub fn bidirectional(
+    seed: u64,
+    features: usize,
+    layers: &[(u16, u16, Direction)],
+    outputs: usize,
+) -> QuantModel {
+    let mut rng = SplitMix(seed);
+    let mut all = model(seed, features, &[], outputs.max(1));
+    all.name = format!("bidirectional-{seed}");
+    all.layers.clear();
+    let mut input = features;
+    for &(forward, backward, direction) in layers {
+        for (units, direction) in [(forward, Direction::Forward), (backward, direction)] {
+            let header = GruHeader {
+                direction,
+                nh_shift: rng.range(0, 2) as u8,
+                w_shift: rng.range(0, 3) as u8,
+                ..GruHeader::new(units)
+            };
+            let layer = gru(&mut rng, input, header);
+            all.layers.push(QuantLayer::Gru(layer));
+        }
+        input = (forward + backward).into();
+    }
+    if outputs > 0 {
+        let header = DenseHeader {
+            units: outputs as u16,
+            activation: Activation::Linear,
+            frac: 10,
+        };
+        let layer = dense(&mut rng, input, header);
+        all.layers.push(QuantLayer::Dense(layer));
+    }
+    all
+}
+
+/// Models that run over windows in both directions: with either order of the outputs, with as many and with other units
+/// backwards, one on the other, at the end, behind and in front of layers of one direction, in another variant, with
+/// read-outs in turn.
+pub fn windowed() -> Vec<QuantModel> {
+    use Direction::{Backward, Beside, BesideLast};
+    let mut all = Vec::from([
+        bidirectional(0, 3, &[(5, 5, BesideLast)], 3),
+        bidirectional(1, 2, &[(4, 4, Beside)], 2),
+        bidirectional(2, 5, &[(6, 9, Beside), (3, 2, BesideLast)], 4),
+        bidirectional(3, 13, &[(1, 2, BesideLast), (7, 4, Beside)], 0),
+        bidirectional(4, 1, &[(3, 6, Beside)], 0),
+        bidirectional(
+            5,
+            9,
+            &[(17, 11, Beside), (10, 12, Beside), (8, 8, BesideLast)],
+            5,
+        ),
+    ]);
+    // GRU, Dense, GRU in both directions, GRU, Dense: with layers that turn the order around it and without.
+    for seed in 6..10 {
+        let mut rng = SplitMix(seed);
+        let mut stack = bidirectional(seed, 4, &[(3, 5, Beside)], 3);
+        let turned = |yes| if yes { Backward } else { Direction::Forward };
+        let header = |units, direction| GruHeader {
+            direction,
+            ..GruHeader::new(units)
+        };
+        let second = if seed % 2 == 0 { Beside } else { BesideLast };
+        let wide = DenseHeader {
+            units: 21,
+            activation: Activation::Tanh,
+            frac: 0,
+        };
+        stack.layers = Vec::from([
+            QuantLayer::Gru(gru(&mut rng, 4, header(6, turned(seed < 8)))),
+            QuantLayer::Dense(dense(&mut rng, 6, wide)),
+            QuantLayer::Gru(gru(&mut rng, 21, header(3, Direction::Forward))),
+            QuantLayer::Gru(gru(&mut rng, 21, header(5, second))),
+            QuantLayer::Gru(gru(&mut rng, 8, header(7, turned(seed < 7)))),
+            QuantLayer::Dense(dense(
+                &mut rng,
+                7,
+                DenseHeader {
+                    units: 3,
+                    frac: 10,
+                    activation: Activation::Linear,
+                },
+            )),
+        ]);
+        all.push(stack);
+    }
+    let mut variant = bidirectional(10, 3, &[(4, 6, Beside)], 2);
+    let mut rng = SplitMix(10);
+    for layer in &mut variant.layers {
+        if let QuantLayer::Gru(g) = layer {
+            let header = GruHeader {
+                activation: Activation::Relu,
+                exponent: 2,
+                recurrent_activation: Activation::HardSigmoid,
+                reset_after: false,
+                initial_state: true,
+                clip: 9000,
+                ..g.header
+            };
+            *g = gru(&mut rng, 3, header);
+        }
+    }
+    all.push(variant);
+    for (n, model) in all.iter_mut().enumerate() {
+        model.readout = [
+            Readout::Last,
+            Readout::Mean { skip: 2 },
+            Readout::Exponential { shift: 2 },
+            Readout::Sliding { steps: 3 },
+        ][n % 4];
+        let features = model.features.len();
+        model.self_test = stream(n as u64, features, 3);
+    }
+    all
 }
 
 /// Models with every option: each activation as candidate with each as gate, both places of the reset gate, clipped or

@@ -40,6 +40,7 @@ const COMMIT_MAGIC: [u8; 4] = *b"GRUC";
 /// One of the two slots.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum Slot {
     /// The first slot.
     A,
@@ -61,6 +62,7 @@ impl Slot {
 /// How far a complete package has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum Status {
     /// Complete, running on trial: may still be rejected in favour of the other slot.
     Pending,
@@ -73,6 +75,7 @@ pub enum Status {
 /// Why a slot is not run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub enum SlotFault {
     /// The slice is shorter than a record and the marks.
@@ -162,6 +165,7 @@ impl Gate<'_> {
 /// A complete package in a slot, borrowed from it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct Stored<'a> {
     /// The sequence number: the higher one is the newer model.
     pub sequence: u32,
@@ -176,6 +180,7 @@ pub struct Stored<'a> {
 /// Which model runs, without a borrow of the flash.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Running {
     /// The slot it is in.
     pub slot: Slot,
@@ -188,6 +193,7 @@ pub struct Running {
 /// What [`select`] found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct Selection<'a> {
     /// The slot to run and what it holds; `None` when neither passed.
     pub run: Option<(Slot, Stored<'a>)>,
@@ -317,6 +323,7 @@ pub(crate) fn is_erased(bytes: &[u8]) -> bool {
 /// The first 32 bytes of a package.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Record {
     /// Higher is newer; an update must be higher than the running model.
     pub sequence: u32,

@@ -1,7 +1,6 @@
 //! The only memory that changes: hidden states, scratch and counters, owned by the caller.
 
 use crate::artifact::Crc32;
-use crate::layout::align4;
 use crate::model::{Layer, Model, Parts};
 
 /// A stream's memory for a model whose [`Model::state_len`] is at most `N`.
@@ -49,6 +48,7 @@ pub struct Counters {
 /// Why a state cannot be used with a model.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub enum StateError {
     /// The buffer is shorter than [`Model::state_len`].
@@ -79,7 +79,7 @@ pub enum StateError {
         /// Units of the layer, 0 where there is no such layer.
         expected: u32,
     },
-    /// A layer reads its window from the end, so single steps have no meaning.
+    /// A layer reads its window from the end, alone or beside another one, so single steps have no meaning.
     NeedsWindow,
     /// A snapshot's bytes are damaged, or of another length than this model's.
     Snapshot,
@@ -228,7 +228,7 @@ impl StateRef {
                     place += 1;
                 }
             }
-            at += align4(layer.units());
+            at += layer.words();
         }
     }
 
@@ -282,7 +282,7 @@ impl StateRef {
                 }
                 number += 1;
             }
-            at += align4(l.units());
+            at += l.words();
         }
         match self.words.get_mut(at..at + values.len()) {
             Some(h) if values.len() == expected && expected != 0 => {
@@ -305,7 +305,7 @@ impl StateRef {
         let mut at = parts.input + parts.scratch;
         model.layers().iter().filter_map(move |layer| {
             let from = at;
-            at += align4(layer.units());
+            at += layer.words();
             match layer {
                 Layer::Gru(g) => self.words.get(from..from + g.units()),
                 Layer::Dense(_) => None,

@@ -144,16 +144,18 @@ impl Shape {
         let mut words = align4(features);
         let mut scratch = 0;
         let mut outputs = features;
+        // What the layer in front reads, its units.
+        let (mut shared, mut front) = (features, features);
         let mut layer = 0;
         while layer < layers {
             let kind = get!(walk.number());
-            let input = outputs;
-            outputs = get!(walk.number());
-            if outputs > MAX_DIM as usize {
+            let mut input = outputs;
+            let units = get!(walk.number());
+            if units > MAX_DIM as usize {
                 return None;
             }
-            let padded = align4(outputs);
-            words += padded;
+            words += align4(units);
+            outputs = units;
             match kind {
                 0 => {
                     // Two activations, two exponents, two shifts; then the flags and the clip.
@@ -162,9 +164,15 @@ impl Shape {
                     get!(walk.skip(3));
                     let w_shift = get!(walk.byte());
                     let reset_after = get!(walk.byte()) != 0;
-                    get!(walk.skip(2));
+                    // Of a second direction, also the outputs of both.
+                    if get!(walk.byte()) > 1 {
+                        input = shared;
+                        outputs = front + units;
+                        words += align4(outputs);
+                    }
+                    get!(walk.byte());
                     get!(walk.number());
-                    let needed = layout.gru_scratch(input, outputs, w_shift, reset_after);
+                    let needed = layout.gru_scratch(input, units, w_shift, reset_after);
                     if needed > scratch {
                         scratch = needed;
                     }
@@ -175,6 +183,7 @@ impl Shape {
                 }
                 _ => return None,
             }
+            (shared, front) = (input, units);
             layer += 1;
         }
         words += scratch;

@@ -28,6 +28,7 @@ use crate::state::{Digest, StateBuf, StateError, StateRef};
 /// The outputs of one step, borrowed from the state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct Output<'s> {
     /// Outputs of the latest step; sums as (low, high) halves where there is a divisor.
     words: &'s [i16],
@@ -278,12 +279,19 @@ impl Model<'_> {
             return;
         };
         let mut x: &[i16] = input;
+        // What the layer in front has read.
+        let mut shared = x;
         for layer in &self.layers {
             let padded = align4(layer.units());
             let Some((y, others)) = core::mem::take(&mut rest).split_at_mut_checked(padded) else {
                 return;
             };
             rest = others;
+            let front = x;
+            if layer.is_second() {
+                x = shared;
+            }
+            shared = x;
             match layer {
                 Layer::Gru(g) => {
                     let saturated = kernel::gru(g, x, y, scratch);
@@ -300,6 +308,17 @@ impl Model<'_> {
                 }
             }
             x = y;
+            // Only a self-test comes here with two directions: each of them takes its steps.
+            if layer.is_second() {
+                let both = align4(layer.outputs());
+                let Some((both, others)) = core::mem::take(&mut rest).split_at_mut_checked(both)
+                else {
+                    return;
+                };
+                rest = others;
+                put_beside(layer, front, x, both);
+                x = both;
+            }
         }
         #[cfg(any(feature = "readouts", test))]
         if self.readout != Readout::Last {
@@ -402,6 +421,16 @@ impl Model<'_> {
         } else {
             Err(StateError::SelfTest { found, expected })
         }
+    }
+}
+
+/// The outputs of both directions, those of the first one in front; padding stays zero.
+pub(crate) fn put_beside(second: &Layer<'_>, first: &[i16], y: &[i16], both: &mut [i16]) {
+    let (all, own) = (second.outputs(), second.units());
+    let first = first.get(..all.saturating_sub(own)).unwrap_or(first);
+    let own = y.get(..own).unwrap_or(y);
+    for (to, &y) in both.iter_mut().zip(first.iter().chain(own)) {
+        *to = y;
     }
 }
 

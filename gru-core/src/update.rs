@@ -30,6 +30,7 @@ use crate::slot::{
 /// Why an update did not go on. `E` is the flash driver's error.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub enum UpdateError<E> {
     /// The driver reported an error; the running model is untouched.
@@ -100,6 +101,7 @@ impl<E: core::fmt::Debug> core::error::Error for UpdateError<E> {}
 /// Where the two slots are in the flash.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct Slots {
     a: u32,
     b: u32,

@@ -66,6 +66,13 @@ pub enum QuantLayer {
     Dense(QuantDense),
 }
 
+impl QuantLayer {
+    /// Whether this is the second direction of a bidirectional layer, which reads what the layer in front of it reads.
+    pub fn is_second(&self) -> bool {
+        matches!(self, Self::Gru(g) if g.header.direction.is_second())
+    }
+}
+
 /// A quantized GRU layer; rows in the order r, z, n, then unit.
 #[derive(Debug, Clone, PartialEq)]
 pub struct QuantGru {
@@ -264,8 +271,14 @@ pub fn write(model: &QuantModel, layout: Layout) -> Result<Vec<u8>, WriteError> 
         payload.extend(l.to_bytes());
     }
     let mut layers: heapless::Vec<_, MAX_LAYERS> = heapless::Vec::new();
-    let mut input = features;
+    // What the next layer reads, what the layer in front reads, its units.
+    let (mut input, mut shared, mut front) = (features, features, 0);
     for layer in &model.layers {
+        let second = layer.is_second();
+        if second {
+            input = shared;
+        }
+        shared = input;
         let header = match layer {
             QuantLayer::Gru(g) => {
                 write_gru(layers.len() as u8, g, input, layout, &mut payload)?;
@@ -279,7 +292,8 @@ pub fn write(model: &QuantModel, layout: Layout) -> Result<Vec<u8>, WriteError> 
                 LayerHeader::Dense(d.header)
             }
         };
-        input = header.units();
+        input = header.units() + if second { front } else { 0 };
+        front = header.units();
         layers
             .push(header)
             .map_err(|_| WriteError::TooManyLayers(model.layers.len()))?;

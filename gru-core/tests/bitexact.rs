@@ -7,7 +7,7 @@
 
 use std::collections::BTreeSet;
 
-use gru_core::artifact::Readout;
+use gru_core::artifact::{Direction, Readout};
 use gru_core::layout::Layout;
 use gru_core::random::{self, SplitMix};
 use gru_core::softmax::softmax_q15;
@@ -119,7 +119,7 @@ fn many_steps_have_the_digest_of_every_machine() {
 }
 
 /// A line per model of [`random::covering`]: everything visible of 100 and of 1,000 steps, and the hidden states of
-/// 100,000 steps of [`random::stream`], as boards report them; then one for windows.
+/// 100,000 steps of [`random::stream`], as boards report them; then one for windows of a layer that reads backwards and one for [`random::windowed`].
 const DIGESTS: &str = include_str!("digests.txt");
 /// Steps of the three columns.
 const STEPS: [usize; 3] = [100, 1_000, 100_000];
@@ -227,7 +227,7 @@ fn windows_have_the_digest_of_every_machine() {
     let mut quant = random::model(300, 2, &[4, 3], 2);
     for layer in &mut quant.layers {
         if let QuantLayer::Gru(g) = layer {
-            g.header.go_backwards = !g.header.go_backwards;
+            g.header.direction = Direction::Backward;
             break;
         }
     }
@@ -253,6 +253,37 @@ fn windows_have_the_digest_of_every_machine() {
         Some(&found.as_str()),
         line(random::covering().len()).first()
     );
+}
+
+#[test]
+fn windows_of_both_directions_have_the_digest_of_every_machine() {
+    let mut all = Digest::default();
+    for quant in random::windowed() {
+        let mut digests: Vec<u64> = (layouts(&quant).iter())
+            .map(|bytes| {
+                let model = Model::load(bytes).unwrap();
+                let mut state = host_state(&model).unwrap();
+                let mut window = Window::<1024>::new();
+                let mut rng = SplitMix(5);
+                let mut digest = Digest::default();
+                for steps in [4, 7, 12] {
+                    let rows: Vec<Vec<i16>> =
+                        (0..steps).map(|_| rng.sample(model.features())).collect();
+                    let output = model.run_window(&mut state, &mut window, &rows).unwrap();
+                    for y in output.values() {
+                        digest.update(&[y]);
+                    }
+                    state.digest(&model, &mut digest);
+                }
+                digest.value()
+            })
+            .collect();
+        digests.dedup();
+        assert_eq!(digests.len(), 1, "{}: layouts differ", quant.name);
+        all.update(&[0, 16, 32, 48].map(|shift| (digests[0] >> shift) as i16));
+    }
+    let found = format!("{:016x}", all.value());
+    assert_eq!(vec![found.as_str()], line(random::covering().len() + 1));
 }
 
 #[test]

@@ -3,7 +3,7 @@
 #![cfg(feature = "std")]
 
 use gru_core::activation::{Activation, sigmoid, tanh};
-use gru_core::artifact::{DecisionHeader, DenseHeader, GapPolicy, GruHeader, Readout};
+use gru_core::artifact::{DecisionHeader, DenseHeader, Direction, GapPolicy, GruHeader, Readout};
 use gru_core::input::Limits;
 use gru_core::layout::{Layout, align4};
 use gru_core::random::{self, SplitMix};
@@ -62,7 +62,7 @@ fn a_loader_forgets_the_model_before() {
         thresholds: vec![Threshold::default(); 3],
     });
     if let Some(QuantLayer::Gru(g)) = rich.layers.first_mut() {
-        g.header.go_backwards = true;
+        g.header.direction = Direction::Backward;
     }
     let plain = random::model(2, 3, &[6], 2);
     let [rich, plain] =

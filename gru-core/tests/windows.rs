@@ -2,18 +2,21 @@
 #![cfg(feature = "std")]
 
 use gru_core::activation::Activation;
-use gru_core::artifact::{GapPolicy, GruHeader, Readout};
+use gru_core::artifact::{DenseHeader, Direction, GapPolicy, GruHeader, Header, Readout};
 use gru_core::input::FeatureParams;
 use gru_core::layout::Layout;
 use gru_core::random::{self, SplitMix};
 use gru_core::writer::{Aligned, QuantLayer, QuantModel, host_state, write};
-use gru_core::{Model, State, StateError, Window};
+use gru_core::{Digest, Field, LoadError, Model, State, StateError, Window};
 
 fn backwards(model: &mut QuantModel, layer: usize, yes: bool) {
     let QuantLayer::Gru(g) = &mut model.layers[layer] else {
         unreachable!()
     };
-    g.header.go_backwards = yes;
+    g.header.direction = match yes {
+        true => Direction::Backward,
+        false => Direction::Forward,
+    };
 }
 
 /// Outputs after every sample, in a stream.
@@ -48,6 +51,7 @@ fn part(model: &QuantModel, range: core::ops::Range<usize>, readout: Readout) ->
     let mut out = model.clone();
     out.layers = model.layers[range.clone()].to_vec();
     out.readout = readout;
+    out.self_test.clear();
     if range.start > 0 {
         let plain = FeatureParams {
             offset: 0,
@@ -60,7 +64,7 @@ fn part(model: &QuantModel, range: core::ops::Range<usize>, readout: Readout) ->
     }
     for layer in &mut out.layers {
         if let QuantLayer::Gru(g) = layer {
-            g.header.go_backwards = false;
+            g.header.direction = Direction::Forward;
         }
     }
     out
@@ -116,7 +120,7 @@ fn other_variants_and_gaps_go_through_windows_as_well() {
     let header = GruHeader {
         activation: Activation::Softsign,
         reset_after: false,
-        go_backwards: true,
+        direction: Direction::Backward,
         initial_state: true,
         ..GruHeader::new(5)
     };
@@ -207,5 +211,245 @@ fn memory_is_stated_and_streaming_is_refused() {
         let mut other = State::<64>::new(&foreign).unwrap();
         let refused = loaded.run_window(&mut other, &mut enough, &rows);
         assert!(matches!(refused, Err(StateError::ForeignModel { .. })));
+    }
+}
+
+/// What the layers of a window give, row after row, by one stream for each layer; and its read-out.
+fn by_streams(model: &QuantModel, layout: Layout, rows: &[Vec<i16>]) -> Vec<i16> {
+    let plain = |layer: usize| {
+        let mut one = part(model, layer..layer + 1, Readout::Last);
+        // The second direction of the first layer reads the samples as well.
+        if layer == 1 && model.layers[1].is_second() {
+            one.features = model.features.clone();
+        }
+        one
+    };
+    let mut rows = rows.to_vec();
+    let mut shared = rows.clone();
+    let mut divisor_of_readout = None;
+    for (n, layer) in model.layers.iter().enumerate() {
+        let direction = match layer {
+            QuantLayer::Gru(g) => g.header.direction,
+            QuantLayer::Dense(_) => Direction::Forward,
+        };
+        match direction {
+            Direction::Forward => {
+                shared = rows;
+                rows = stream(&plain(n), layout, &shared);
+            }
+            Direction::Backward => {
+                rows.reverse();
+                rows = stream(&plain(n), layout, &rows);
+            }
+            Direction::Beside | Direction::BesideLast => {
+                let mut turned = shared.clone();
+                turned.reverse();
+                let mut second = stream(&plain(n), layout, &turned);
+                if direction == Direction::Beside {
+                    second.reverse();
+                }
+                for (row, second) in rows.iter_mut().zip(second) {
+                    row.extend(second);
+                }
+            }
+        }
+    }
+    let mut last = rows.last().unwrap().clone();
+    let first = match model.readout {
+        Readout::Mean { skip } => usize::from(skip),
+        Readout::Sliding { steps } => rows.len() - usize::from(steps),
+        _ => rows.len(),
+    };
+    if first < rows.len() {
+        divisor_of_readout = Some((rows.len() - first) as i32);
+    }
+    for (k, y) in last.iter_mut().enumerate() {
+        if let Some(divisor) = divisor_of_readout {
+            let sum: i32 = rows[first..].iter().map(|row| i32::from(row[k])).sum();
+            *y = sum.div_euclid(divisor) as i16;
+        }
+        if let Readout::Exponential { shift } = model.readout {
+            let mut sum = i32::from(rows[0][k]) << 15;
+            for row in &rows[1..] {
+                sum += ((i32::from(row[k]) << 15) - sum) >> shift;
+            }
+            *y = (sum >> 15) as i16;
+        }
+    }
+    last
+}
+
+#[test]
+fn both_directions_are_two_streams_side_by_side() {
+    let mut turned_rows_differ = 0;
+    for (n, model) in random::windowed().into_iter().enumerate() {
+        let mut rng = SplitMix(n as u64);
+        let features = model.features.len();
+        for layout in Layout::ALL {
+            let Ok(bytes) = write(&model, layout) else {
+                continue;
+            };
+            let bytes = Aligned::new(&bytes);
+            let loaded = Model::load(&bytes).unwrap();
+            assert!(!loaded.is_streaming());
+            assert_eq!(gru_core::writer::read(&loaded), model, "{n} {layout:?}");
+            let words = gru_core::state_len_of(&bytes);
+            assert_eq!(words, Some(loaded.state_len()), "{n} {layout:?}");
+            let mut state = host_state(&loaded).unwrap();
+            loaded.self_test(&mut state).unwrap();
+            for steps in [5, 6, 17] {
+                let rows: Vec<Vec<i16>> = (0..steps).map(|_| rng.sample(features)).collect();
+                // Rubbish of another run is no harm, and no word beyond the stated length is written.
+                let mut memory = Window::<2048>::new();
+                let other: Vec<Vec<i16>> = (0..20).map(|_| rng.sample(features)).collect();
+                loaded.run_window(&mut state, &mut memory, &other).unwrap();
+                let output = loaded.run_window(&mut state, &mut memory, &rows).unwrap();
+                let found: Vec<i16> = output.values().collect();
+                let want = by_streams(&model, layout, &rows);
+                assert_eq!(found, want, "{n} {layout:?} {steps} {:?}", model.readout);
+                assert_eq!(state.steps(), steps);
+                let turned: Vec<Vec<i16>> = rows.iter().rev().cloned().collect();
+                turned_rows_differ += u32::from(by_streams(&model, layout, &turned) != want);
+            }
+        }
+    }
+    assert!(turned_rows_differ > 200, "{turned_rows_differ}");
+}
+
+#[test]
+fn both_directions_have_one_digest_in_every_layout() {
+    for model in random::windowed() {
+        let rows: Vec<Vec<i16>> = (0..9)
+            .map(|t| random::stream(t, model.features.len(), 1))
+            .collect();
+        let mut found: Vec<_> = (Layout::ALL.into_iter())
+            .filter(|layout| write(&model, *layout).is_ok())
+            .map(|layout| window(&model, layout, &rows))
+            .collect();
+        assert!(found.len() >= 2, "{}", model.name);
+        found.dedup();
+        assert_eq!(found.len(), 1, "{}", model.name);
+    }
+}
+
+#[test]
+fn what_is_no_pair_is_refused() {
+    let refused = |model: &QuantModel| match write(model, Layout::Rows) {
+        Err(gru_core::writer::WriteError::Refused(e)) => Some(e),
+        _ => None,
+    };
+    let range = |field, layer, found, max| {
+        Some(LoadError::Range {
+            field,
+            layer,
+            found,
+            max,
+        })
+    };
+    let sound = random::bidirectional(1, 3, &[(4, 4, Direction::Beside)], 2);
+    assert_eq!(refused(&sound), None);
+    let turned = |layer: usize, direction| {
+        let mut model = sound.clone();
+        if let QuantLayer::Gru(g) = &mut model.layers[layer] {
+            g.header.direction = direction;
+        }
+        model
+    };
+    // Nothing in front, a layer in front that reads backwards itself, a second direction in front, a Dense layer in front.
+    let first = turned(0, Direction::Beside);
+    assert_eq!(refused(&first), range(Field::Direction, 0, 2, 1));
+    let first = turned(0, Direction::Backward);
+    assert_eq!(refused(&first), range(Field::Direction, 1, 2, 1));
+    let mut third = sound.clone();
+    third.layers.insert(2, third.layers[1].clone());
+    if let QuantLayer::Gru(g) = &mut third.layers[2] {
+        g.header.direction = Direction::BesideLast;
+    }
+    assert_eq!(refused(&third), range(Field::Direction, 2, 3, 1));
+    let mut dense = sound.clone();
+    let header = DenseHeader {
+        units: 4,
+        activation: Activation::Tanh,
+        frac: 0,
+    };
+    dense.layers[0] = QuantLayer::Dense(random::dense(&mut SplitMix(1), 3, header));
+    assert_eq!(refused(&dense), range(Field::Direction, 1, 2, 1));
+    // Two scales in one row, and more outputs than a layer may have.
+    let mut scaled = sound.clone();
+    if let QuantLayer::Gru(g) = &mut scaled.layers[1] {
+        (g.header.activation, g.header.exponent) = (Activation::Linear, 3);
+    }
+    assert_eq!(refused(&scaled), range(Field::Exponent, 1, 3, 0));
+    let wide = random::bidirectional(1, 1, &[(600, 425, Direction::Beside)], 0);
+    assert_eq!(refused(&wide), range(Field::Units, 1, 1025, 1024));
+}
+
+#[test]
+fn memory_of_both_directions_is_stated() {
+    // Words of a time step: samples 3 → 4, 20 → 20; inputs and outputs of the first direction beside each other, or
+    // the outputs of both.
+    for (features, layers, row) in [
+        (3, &[(4, 4, Direction::Beside)][..], 8),
+        (3, &[(4, 40, Direction::BesideLast)], 44),
+        (3, &[(40, 3, Direction::Beside)], 44),
+        (20, &[(2, 3, Direction::Beside)], 24),
+        (
+            20,
+            &[(2, 3, Direction::Beside), (9, 1, Direction::BesideLast)],
+            24,
+        ),
+        (
+            2,
+            &[(2, 3, Direction::Beside), (30, 1, Direction::BesideLast)],
+            40,
+        ),
+    ] {
+        let model = random::bidirectional(1, features, layers, 2);
+        let bytes = Aligned::new(&write(&model, Layout::Rows).unwrap());
+        let loaded = Model::load(&bytes).unwrap();
+        assert_eq!(loaded.window_len(7), 7 * row, "{features} {layers:?}");
+        // Not a word less will do, and this many do.
+        let rows: Vec<Vec<i16>> = (0..7).map(|t| random::stream(t, features, 1)).collect();
+        let want = by_streams(&model, Layout::Rows, &rows);
+        let (words, need) = ((7 * row) as u32, (7 * row) as u32);
+        let mut state = host_state(&loaded).unwrap();
+        let mut run = |memory: &mut gru_core::WindowRef| {
+            let output = loaded.run_window(&mut state, memory, &rows)?;
+            Ok(output.values().collect::<Vec<i16>>())
+        };
+        let found = match row {
+            8 => (run(&mut Window::<55>::new()), run(&mut Window::<56>::new())),
+            24 => (
+                run(&mut Window::<167>::new()),
+                run(&mut Window::<168>::new()),
+            ),
+            40 => (
+                run(&mut Window::<279>::new()),
+                run(&mut Window::<280>::new()),
+            ),
+            _ => (
+                run(&mut Window::<307>::new()),
+                run(&mut Window::<308>::new()),
+            ),
+        };
+        let have = words - 1;
+        let refused = Err(StateError::TooSmall { have, need });
+        assert_eq!(found, (refused, Ok(want)), "{features} {layers:?}");
+    }
+}
+
+#[test]
+fn a_self_test_of_both_directions_takes_their_steps() {
+    // Every direction is the same over one step, so a window of one step has the states of a self-test of one step.
+    for mut model in random::windowed() {
+        model.self_test.truncate(model.features.len());
+        let bytes = Aligned::new(&write(&model, Layout::Rows).unwrap());
+        let (header, _): (Header<'_>, _) = postcard::take_from_bytes(&bytes[20..]).unwrap();
+        let stored = header.self_test.unwrap().digest;
+        let row = model.self_test.clone();
+        let (_, hidden) = window(&model, Layout::Rows, &[row]);
+        let mut digest = Digest::default();
+        hidden.iter().for_each(|h| digest.update(h));
+        assert_eq!(stored, digest.value(), "{}", model.name);
     }
 }

@@ -15,6 +15,7 @@ pub mod optim;
 pub mod pipeline;
 pub mod quantize;
 pub mod reliability;
+pub mod rust_source;
 pub mod search;
 pub mod sequential;
 pub mod spec;

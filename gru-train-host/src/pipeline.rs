@@ -4,6 +4,7 @@
 //! Dataset → windows → Feed → train → ModelSpec → quantize → artifact → scores
 //! ```
 
+use gru_core::float::ModelF32;
 use gru_core::layout::Layout;
 use gru_core::writer::{self, QuantModel};
 use gru_core::{Digest, Model, StateError, WindowRef};
@@ -434,7 +435,10 @@ pub fn decide_float(
     if windows.is_empty() {
         return Ok(Vec::new());
     }
-    // With a decision at every step, the last one of the window counts.
+    // With a decision at every step, the last one of the window counts; of two directions it is no last state of both.
+    if model.readout == Readout::Every && model.layers.iter().any(|l| l.grus().count() == 2) {
+        return decide_last_step(model, data, windows);
+    }
     let mut last = model.clone();
     if last.readout == Readout::Every {
         last.readout = Readout::Last;
@@ -449,6 +453,36 @@ pub fn decide_float(
     Ok((seen.classes(model.output()).iter())
         .map(|c| *c as u16)
         .collect())
+}
+
+/// The most probable class of the last step of each window.
+fn decide_last_step(
+    model: &ModelSpec,
+    data: &Dataset,
+    windows: &[Window],
+) -> Result<Vec<u16>, String> {
+    let line = |e: gru_core::float::FloatError| e.to_string();
+    let views = model.views().map_err(line)?;
+    let float = ModelF32::new(&views).map_err(line)?;
+    let mut state = vec![0.0; float.state_len()];
+    let mut classes = Vec::with_capacity(windows.len());
+    for window in windows {
+        let mut x = vec![0.0; window.steps * data.input()];
+        data.standardised_into(window, &model.standardize, &mut x);
+        let mut y = vec![0.0; float.output_len(window.steps)];
+        let mut scratch = vec![0.0; float.window_scratch_len(window.steps)];
+        float.reset(&mut state).map_err(line)?;
+        (float.run(&mut state, &x, None, &mut y, &mut scratch)).map_err(line)?;
+        let last = y.rchunks_exact(float.output()).next().unwrap_or_default();
+        let mut best = 0;
+        for (class, y) in last.iter().enumerate() {
+            if *y > last[best] {
+                best = class;
+            }
+        }
+        classes.push(best as u16);
+    }
+    Ok(classes)
 }
 
 /// Share of `decided` that equals the label of its window; 0 for none.

@@ -6,7 +6,7 @@
 
 use gru_core::activation::Activation;
 use gru_core::artifact::{
-    DenseHeader, GapPolicy, GruHeader, MAX_EXPONENT, MAX_NH_SHIFT, MAX_W_SHIFT,
+    DenseHeader, Direction, GapPolicy, GruHeader, MAX_EXPONENT, MAX_NH_SHIFT, MAX_W_SHIFT,
 };
 use gru_core::float::{DenseF32, FloatError, GruF32};
 use gru_core::input::{FeatureParams, Limits};
@@ -125,18 +125,20 @@ pub struct LayerRange {
     pub output: f32,
 }
 
-/// Whether the integer path has everything that a model is made of: one direction per layer, functions that the core
-/// computes in integers.
+/// Whether the integer path has everything that a model is made of: two directions only where their outputs are
+/// concatenated, functions that the core computes in integers.
 ///
 /// # Errors
 /// [`QuantizeError::Unsupported`] names the layer and what is missing.
 pub fn deployable(model: &ModelSpec) -> Result<(), QuantizeError> {
     for (layer, spec) in model.layers.iter().enumerate() {
-        if matches!(spec, LayerSpec::Bidirectional { .. }) {
-            return Err(QuantizeError::Unsupported {
-                layer,
-                what: "bidirectional layer".into(),
-            });
+        if let LayerSpec::Bidirectional {
+            forward,
+            backward,
+            merge,
+        } = spec
+        {
+            second_direction(layer, forward, backward, *merge)?;
         }
         for g in spec.grus() {
             activation(layer, g.activation, 0)?;
@@ -149,6 +151,42 @@ pub fn deployable(model: &ModelSpec) -> Result<(), QuantizeError> {
         }
     }
     Ok(())
+}
+
+/// How the outputs of the second direction stand beside those of the first one.
+fn second_direction(
+    layer: usize,
+    forward: &GruSpec,
+    backward: &GruSpec,
+    merge: spec::Merge,
+) -> Result<Direction, QuantizeError> {
+    let unsupported = |what: &str| QuantizeError::Unsupported {
+        layer,
+        what: what.into(),
+    };
+    if merge != spec::Merge::Concat {
+        return Err(unsupported(
+            "bidirectional layer whose outputs are merged but by concatenation",
+        ));
+    }
+    if forward.go_backwards
+        || !backward.go_backwards
+        || forward.return_sequences != backward.return_sequences
+    {
+        return Err(unsupported(
+            "directions other than one forward and one backward of the same outputs",
+        ));
+    }
+    // Their states stand on one scale.
+    if forward.activation.is_within_one() != backward.activation.is_within_one() {
+        return Err(unsupported(
+            "bidirectional layer with a bounded and an unbounded activation",
+        ));
+    }
+    Ok(match forward.return_sequences {
+        true => Direction::Beside,
+        false => Direction::BesideLast,
+    })
 }
 
 /// Magnitudes of one kind of value: the largest, and for the methods that want it how they are distributed.
@@ -257,8 +295,9 @@ impl LayerMagnitudes {
     }
 
     fn range(&self, method: Method, layer: &LayerSpec) -> LayerRange {
-        match layer {
-            LayerSpec::Gru(g) => {
+        // Two directions have one range: their outputs stand side by side on one scale.
+        match layer.grus().next() {
+            Some(g) => {
                 let candidate = activation(0, g.activation, 0).map_or(1.0, |(_, full)| full);
                 // A state that functions bound has one full scale, and is refused beyond it.
                 let states = match g.activation.is_within_one() {
@@ -271,7 +310,7 @@ impl LayerMagnitudes {
                     output: self.output.bound(states, 1.0, HEADROOM),
                 }
             }
-            _ => LayerRange {
+            None => LayerRange {
                 output: self.output.bound(method, 1.0, HEADROOM),
                 ..LayerRange::default()
             },
@@ -283,7 +322,7 @@ impl LayerMagnitudes {
 /// [`Method::MinMax`].
 ///
 /// # Errors
-/// Bidirectional layers, and data that does not fit the model.
+/// Bidirectional layers that [`deployable`] refuses, and data that does not fit the model.
 pub fn calibrate<'s>(
     model: &ModelSpec,
     sequences: impl IntoIterator<Item = &'s [f32]>,
@@ -323,13 +362,7 @@ pub fn calibrate_by<'s>(
         let mut rows: Vec<Vec<f32>> = sequence.chunks_exact(width).map(<[f32]>::to_vec).collect();
         steps += rows.len();
         for (probe, range) in probes.iter_mut().zip(&mut layers) {
-            // Its outputs stand in the order in which the layer has read.
-            if matches!(probe, Probe::Gru { spec, .. } if spec.go_backwards) {
-                rows.reverse();
-            }
-            for row in &mut rows {
-                *row = probe.step(row, range)?;
-            }
+            probe.run(&mut rows, range)?;
         }
     }
     if steps == 0 {
@@ -356,21 +389,25 @@ enum Probe<'m> {
         spec: &'m DenseSpec,
         linear: DenseF32<'m>,
     },
+    /// Both directions of a layer, and how their outputs stand beside each other.
+    Both(Box<[Self; 2]>, Direction),
 }
 
 impl<'m> Probe<'m> {
+    fn gru(spec: &'m GruSpec) -> Result<Self, QuantizeError> {
+        // Step by step: `run` sees to the order.
+        let run = spec.view()?.with_go_backwards(false);
+        Ok(Self::Gru {
+            spec,
+            h: vec![0.0; spec.units],
+            scratch: vec![0.0; run.scratch_len()],
+            run,
+        })
+    }
+
     fn new(index: usize, layer: &'m LayerSpec) -> Result<Self, QuantizeError> {
         match layer {
-            LayerSpec::Gru(spec) => {
-                // Step by step: `calibrate` sees to the order.
-                let run = spec.view()?.with_go_backwards(false);
-                Ok(Self::Gru {
-                    spec,
-                    h: vec![0.0; spec.units],
-                    scratch: vec![0.0; run.scratch_len()],
-                    run,
-                })
-            }
+            LayerSpec::Gru(spec) => Self::gru(spec),
             LayerSpec::Dense(spec) => {
                 let linear = gru_core::float::Activation::Linear;
                 Ok(Self::Dense {
@@ -378,16 +415,52 @@ impl<'m> Probe<'m> {
                     linear: DenseF32::new(spec.input, spec.units, &spec.w, &spec.b, linear)?,
                 })
             }
-            LayerSpec::Bidirectional { .. } => Err(QuantizeError::Unsupported {
-                layer: index,
-                what: "bidirectional layer".into(),
-            }),
+            LayerSpec::Bidirectional {
+                forward,
+                backward,
+                merge,
+            } => {
+                let beside = second_direction(index, forward, backward, *merge)?;
+                let both = [Self::gru(forward)?, Self::gru(backward)?];
+                Ok(Self::Both(Box::new(both), beside))
+            }
         }
     }
 
     fn reset(&mut self) -> Result<(), QuantizeError> {
-        if let Self::Gru { run, h, .. } = self {
-            run.reset(h)?;
+        match self {
+            Self::Gru { run, h, .. } => run.reset(h)?,
+            Self::Dense { .. } => {}
+            Self::Both(both, _) => both.iter_mut().try_for_each(Self::reset)?,
+        }
+        Ok(())
+    }
+
+    /// A whole window, whose rows become what the layer gives, in the order in which it gives them.
+    fn run(
+        &mut self,
+        rows: &mut Vec<Vec<f32>>,
+        range: &mut LayerMagnitudes,
+    ) -> Result<(), QuantizeError> {
+        if let Self::Both(both, beside) = self {
+            let [forward, backward] = &mut **both;
+            let mut second = rows.clone();
+            forward.run(rows, range)?;
+            backward.run(&mut second, range)?;
+            if *beside == Direction::Beside {
+                second.reverse();
+            }
+            for (row, second) in rows.iter_mut().zip(second) {
+                row.extend(second);
+            }
+            return Ok(());
+        }
+        // Its outputs stand in the order in which the layer has read.
+        if matches!(self, Self::Gru { spec, .. } if spec.go_backwards) {
+            rows.reverse();
+        }
+        for row in rows {
+            *row = self.step(row, range)?;
         }
         Ok(())
     }
@@ -433,6 +506,8 @@ impl<'m> Probe<'m> {
                 }
                 Ok(y)
             }
+            // `run` steps each of them.
+            Self::Both(..) => Ok(Vec::new()),
         }
     }
 }
@@ -599,11 +674,17 @@ pub fn quantize(
                 };
                 layers.push(QuantLayer::Dense(q));
             }
-            LayerSpec::Bidirectional { .. } => {
-                return Err(QuantizeError::Unsupported {
-                    layer: i,
-                    what: "bidirectional layer".into(),
-                });
+            LayerSpec::Bidirectional {
+                forward,
+                backward,
+                merge,
+            } => {
+                let beside = second_direction(i, forward, backward, *merge)?;
+                let first = gru(i, forward, unit, &left_over, range, levels, &mut losses)?;
+                let mut second = gru(i, backward, unit, &left_over, range, levels, &mut losses)?;
+                second.header.direction = beside;
+                unit = 2f64.powi(first.header.exponent as i32) * LSB;
+                layers.extend([first, second].map(QuantLayer::Gru));
             }
         }
         left_over = vec![0.0; layer.output()];
@@ -677,81 +758,98 @@ pub fn deployed(
         nh_shift: Vec::new(),
     };
     let mut unit = 2f64.powi(quantized.input_exponent as i32) * LSB;
-    let layers = twin.layers.iter_mut().zip(&quantized.layers);
-    for (layer, ((to, q), range)) in layers.zip(&calibration.layers).enumerate() {
-        match (to, q) {
-            (LayerSpec::Gru(g), QuantLayer::Gru(q)) => {
-                // The scales follow from the float weights.
-                let scales = gru_scales(layer, g, unit, range)?;
-                let units = g.units;
-                let floors = floors
-                    && g.reset_after
-                    && g.clip.is_none()
-                    && g.activation == spec::Activation::Tanh
-                    && g.recurrent_activation == spec::Activation::Sigmoid;
-                let cols = g.input;
-                let of_w = (0..3 * units).map(|r| q.input_multiplier(r)).collect();
-                let of_u = q.mu.iter().map(|m| u32::from(*m)).collect::<Vec<_>>();
-                let parts: [(_, _, Vec<u32>, _, _); 2] = [
-                    (&mut g.w, &q.w, of_w, scales.w_unit, cols),
-                    (&mut g.u, &q.u, of_u, scales.u_unit, units),
-                ];
-                for (to, from, multipliers, s1, cols) in parts {
-                    let rows = to.chunks_exact_mut(cols).zip(from.chunks_exact(cols));
-                    for (r, ((to, from), m)) in rows.zip(multipliers).enumerate() {
-                        let scale = s1[(r >= 2 * units) as usize] * f64::from(m);
-                        for (to, q) in to.iter_mut().zip(from) {
-                            *to = (f64::from(*q) * scale) as f32;
-                        }
-                    }
-                }
-                let nh_fs = scales.candidate_full_scale * 2f64.powi(q.header.nh_shift as i32);
-                let back = |b: i16, fs: f64, lost: f64| {
-                    let lost = if floors { 0.0 } else { lost };
-                    ((f64::from(b) - lost) * fs * LSB) as f32
-                };
-                g.b_rec.fill(0.0);
-                // What makes up for the floors stands in the biases, whether the float model has some or not.
-                g.use_bias = true;
-                for r in 0..3 * units {
-                    let fs = match r < 2 * units {
-                        true => scales.gate_full_scale,
-                        false => scales.candidate_full_scale,
-                    };
-                    g.b_in[r] = back(q.b[r], fs, if r < 2 * units { 0.5 } else { 1.0 });
-                }
-                if g.reset_after {
-                    for r in 2 * units..3 * units {
-                        g.b_rec[r] = back(q.b[units + r], nh_fs, 0.5);
-                    }
-                }
-                unit = 2f64.powi(q.header.exponent as i32) * LSB;
-                grid.nh_shift.push([q.header.nh_shift, 0]);
+    let mut integers = quantized.layers.iter();
+    let layers = twin.layers.iter_mut().zip(&calibration.layers);
+    for (layer, (to, range)) in layers.enumerate() {
+        let mut out = unit;
+        let mut shifts = [0; 2];
+        for (g, shift) in to.grus_mut().zip(&mut shifts) {
+            if let Some(QuantLayer::Gru(q)) = integers.next() {
+                real_gru(layer, g, q, unit, range, floors)?;
+                out = 2f64.powi(q.header.exponent as i32) * LSB;
+                *shift = q.header.nh_shift;
             }
-            (LayerSpec::Dense(d), QuantLayer::Dense(q)) => {
-                let linear = matches!(q.header.activation, Activation::Linear | Activation::Relu);
-                let out = match linear {
-                    true => 0.5f64.powi(q.header.frac as i32),
-                    false => activation(layer, d.activation, 0)?.1 * LSB,
-                };
-                let rows = d.w.chunks_exact_mut(d.input).zip(q.w.chunks_exact(d.input));
-                for ((to, from), m) in rows.zip(&q.m) {
-                    let scale = f64::from(*m) * out / unit / 4294967296.0;
-                    for (to, q) in to.iter_mut().zip(from) {
-                        *to = (f64::from(*q) * scale) as f32;
-                    }
+        }
+        grid.nh_shift.push(shifts);
+        unit = out;
+        let LayerSpec::Dense(d) = to else { continue };
+        if let Some(QuantLayer::Dense(q)) = integers.next() {
+            let linear = matches!(q.header.activation, Activation::Linear | Activation::Relu);
+            let out = match linear {
+                true => 0.5f64.powi(q.header.frac as i32),
+                false => activation(layer, d.activation, 0)?.1 * LSB,
+            };
+            let rows = d.w.chunks_exact_mut(d.input).zip(q.w.chunks_exact(d.input));
+            for ((to, from), m) in rows.zip(&q.m) {
+                let scale = f64::from(*m) * out / unit / 4294967296.0;
+                for (to, q) in to.iter_mut().zip(from) {
+                    *to = (f64::from(*q) * scale) as f32;
                 }
-                d.use_bias = true;
-                for (to, b) in d.b.iter_mut().zip(&q.b) {
-                    *to = ((f64::from(*b) - 0.5) * out) as f32;
-                }
-                unit = if linear { out } else { LSB };
-                grid.nh_shift.push([0; 2]);
             }
-            _ => {}
+            d.use_bias = true;
+            for (to, b) in d.b.iter_mut().zip(&q.b) {
+                *to = ((f64::from(*b) - 0.5) * out) as f32;
+            }
+            unit = if linear { out } else { LSB };
         }
     }
     Ok((twin, grid))
+}
+
+/// What the integers of a GRU layer mean in real numbers, written over its floats; see [`deployed`].
+fn real_gru(
+    layer: usize,
+    g: &mut GruSpec,
+    q: &QuantGru,
+    unit: f64,
+    range: &LayerRange,
+    floors: bool,
+) -> Result<(), QuantizeError> {
+    // The scales follow from the float weights.
+    let scales = gru_scales(layer, g, unit, range)?;
+    let units = g.units;
+    let floors = floors
+        && g.reset_after
+        && g.clip.is_none()
+        && g.activation == spec::Activation::Tanh
+        && g.recurrent_activation == spec::Activation::Sigmoid;
+    let cols = g.input;
+    let of_w = (0..3 * units).map(|r| q.input_multiplier(r)).collect();
+    let of_u = q.mu.iter().map(|m| u32::from(*m)).collect::<Vec<_>>();
+    let parts: [(_, _, Vec<u32>, _, _); 2] = [
+        (&mut g.w, &q.w, of_w, scales.w_unit, cols),
+        (&mut g.u, &q.u, of_u, scales.u_unit, units),
+    ];
+    for (to, from, multipliers, s1, cols) in parts {
+        let rows = to.chunks_exact_mut(cols).zip(from.chunks_exact(cols));
+        for (r, ((to, from), m)) in rows.zip(multipliers).enumerate() {
+            let scale = s1[(r >= 2 * units) as usize] * f64::from(m);
+            for (to, q) in to.iter_mut().zip(from) {
+                *to = (f64::from(*q) * scale) as f32;
+            }
+        }
+    }
+    let nh_fs = scales.candidate_full_scale * 2f64.powi(q.header.nh_shift as i32);
+    let back = |b: i16, fs: f64, lost: f64| {
+        let lost = if floors { 0.0 } else { lost };
+        ((f64::from(b) - lost) * fs * LSB) as f32
+    };
+    g.b_rec.fill(0.0);
+    // What makes up for the floors stands in the biases, whether the float model has some or not.
+    g.use_bias = true;
+    for r in 0..3 * units {
+        let fs = match r < 2 * units {
+            true => scales.gate_full_scale,
+            false => scales.candidate_full_scale,
+        };
+        g.b_in[r] = back(q.b[r], fs, if r < 2 * units { 0.5 } else { 1.0 });
+    }
+    if g.reset_after {
+        for r in 2 * units..3 * units {
+            g.b_rec[r] = back(q.b[units + r], nh_fs, 0.5);
+        }
+    }
+    Ok(())
 }
 
 /// The smallest `e` in `0..=most` with `2^e >= range`.
@@ -965,7 +1063,10 @@ pub fn gru_scales(
             nh_shift,
             w_shift: 0,
             reset_after: g.reset_after,
-            go_backwards: g.go_backwards,
+            direction: match g.go_backwards {
+                true => Direction::Backward,
+                false => Direction::Forward,
+            },
             initial_state: g.h0.iter().any(|h| *h != 0.0),
             clip: clip as u16,
         },

@@ -7,6 +7,7 @@ use super::{
 /// How the outputs of the two directions become one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum Merge {
     /// Forward outputs followed by backward outputs, `2H`.
     #[default]
@@ -25,6 +26,7 @@ pub enum Merge {
 /// layer followed by that of the backward layer.
 #[derive(Debug, Clone, Copy, PartialEq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct BidirectionalF32<'a> {
     forward: GruF32<'a>,
     backward: GruF32<'a>,
@@ -37,14 +39,14 @@ impl<'a> BidirectionalF32<'a> {
     /// # Errors
     /// [`FloatError::Directions`] when input sizes or `return_sequences` differ, when units differ
     /// and are not concatenated, or when the senses of time are not forward and backward.
-    pub fn new(
+    pub const fn new(
         forward: GruF32<'a>,
         backward: GruF32<'a>,
         merge: Merge,
     ) -> Result<Self, FloatError> {
         let fits = forward.input() == backward.input()
             && forward.return_sequences() == backward.return_sequences()
-            && (merge == Merge::Concat || forward.units() == backward.units())
+            && (matches!(merge, Merge::Concat) || forward.units() == backward.units())
             && !forward.go_backwards()
             && backward.go_backwards();
         if fits {

@@ -3,12 +3,13 @@
 use super::{
     Activation, Buffer, Dim, FloatError, absent_or,
     dot::{dot, dot_pair},
-    exactly, in_range,
+    exactly, held, in_range,
 };
 
 /// A borrowed, immutable fully connected layer; one row of weights per output.
 #[derive(Debug, Clone, Copy, PartialEq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct DenseF32<'a> {
     input: usize,
     output: usize,
@@ -22,17 +23,17 @@ impl<'a> DenseF32<'a> {
     ///
     /// # Errors
     /// [`FloatError::Size`] and [`FloatError::Length`] when sizes and slices do not fit.
-    pub fn new(
+    pub const fn new(
         input: usize,
         output: usize,
         w: &'a [f32],
         b: &'a [f32],
         activation: Activation,
     ) -> Result<Self, FloatError> {
-        in_range(Dim::Input, input)?;
-        in_range(Dim::Output, output)?;
-        exactly(Buffer::Weights, w.len(), output * input)?;
-        absent_or(Buffer::Bias, b.len(), output)?;
+        held!(in_range(Dim::Input, input));
+        held!(in_range(Dim::Output, output));
+        held!(exactly(Buffer::Weights, w.len(), output * input));
+        held!(absent_or(Buffer::Bias, b.len(), output));
         Ok(Self {
             input,
             output,

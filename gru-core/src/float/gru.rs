@@ -17,12 +17,13 @@
 use super::{
     Activation, Buffer, Dim, FloatError, absent_or,
     dot::{Gates, Sums, dot, dot_pair, layer},
-    exactly, first, in_range, math, split,
+    exactly, first, held, in_range, math, split,
 };
 
 /// Where the reset gate acts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum Reset {
     /// On the recurrent product of the candidate (Keras `reset_after=True`, PyTorch, ONNX
     /// `linear_before_reset=1`).
@@ -36,6 +37,7 @@ pub enum Reset {
 /// Weights of a GRU layer, row-major, rows in the order r, z, n.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct GruWeights<'a> {
     /// Input weights `3H×I`.
     pub w: &'a [f32],
@@ -50,6 +52,7 @@ pub struct GruWeights<'a> {
 /// What a layer with `return_sequences` gives at a masked step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum MaskedOutput {
     /// The output of the last valid step of this window, zeros before the first one (Keras).
     #[default]
@@ -61,6 +64,7 @@ pub enum MaskedOutput {
 /// In which order a layer that runs backwards gives its sequence.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum OutputOrder {
     /// As computed: the first output belongs to the last input step (Keras `go_backwards`).
     #[default]
@@ -72,6 +76,7 @@ pub enum OutputOrder {
 /// How to run a layer over a window; the default is a window without a mask, as Keras does it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct Window<'m> {
     /// One entry per time step; a step whose entry is `false` does not touch the state.
     pub mask: Option<&'m [bool]>,
@@ -86,6 +91,7 @@ pub struct Window<'m> {
 /// [`new`](Self::new) gives Keras' defaults; the `with_…` functions change one option each.
 #[derive(Debug, Clone, Copy, PartialEq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct GruF32<'a> {
     input: usize,
     units: usize,
@@ -106,13 +112,25 @@ impl<'a> GruF32<'a> {
     /// # Errors
     /// [`FloatError::Size`] outside `1..=MAX_DIM`; [`FloatError::Length`] when a slice of weights
     /// does not fit the sizes (a bias may be empty).
-    pub fn new(input: usize, units: usize, weights: GruWeights<'a>) -> Result<Self, FloatError> {
-        in_range(Dim::Input, input)?;
-        in_range(Dim::Units, units)?;
-        exactly(Buffer::Weights, weights.w.len(), 3 * units * input)?;
-        exactly(Buffer::RecurrentWeights, weights.u.len(), 3 * units * units)?;
-        absent_or(Buffer::Bias, weights.b_in.len(), 3 * units)?;
-        absent_or(Buffer::RecurrentBias, weights.b_rec.len(), 3 * units)?;
+    pub const fn new(
+        input: usize,
+        units: usize,
+        weights: GruWeights<'a>,
+    ) -> Result<Self, FloatError> {
+        held!(in_range(Dim::Input, input));
+        held!(in_range(Dim::Units, units));
+        held!(exactly(Buffer::Weights, weights.w.len(), 3 * units * input));
+        held!(exactly(
+            Buffer::RecurrentWeights,
+            weights.u.len(),
+            3 * units * units
+        ));
+        held!(absent_or(Buffer::Bias, weights.b_in.len(), 3 * units));
+        held!(absent_or(
+            Buffer::RecurrentBias,
+            weights.b_rec.len(),
+            3 * units
+        ));
         Ok(Self {
             input,
             units,
@@ -131,13 +149,16 @@ impl<'a> GruF32<'a> {
     ///
     /// # Errors
     /// [`FloatError::Activation`] for a softmax, which is no function of one unit.
-    pub fn with_activations(mut self, f: Activation, g: Activation) -> Result<Self, FloatError> {
-        for a in [f, g] {
-            if a == Activation::Softmax {
-                return Err(FloatError::Activation(a));
-            }
+    pub const fn with_activations(
+        mut self,
+        f: Activation,
+        g: Activation,
+    ) -> Result<Self, FloatError> {
+        if matches!(f, Activation::Softmax) || matches!(g, Activation::Softmax) {
+            return Err(FloatError::Activation(Activation::Softmax));
         }
-        (self.activation, self.recurrent_activation) = (f, g);
+        self.activation = f;
+        self.recurrent_activation = g;
         Ok(self)
     }
 
@@ -151,7 +172,7 @@ impl<'a> GruF32<'a> {
     ///
     /// # Errors
     /// [`FloatError::Clip`] unless the number is positive (infinity is allowed).
-    pub fn with_clip(mut self, clip: Option<f32>) -> Result<Self, FloatError> {
+    pub const fn with_clip(mut self, clip: Option<f32>) -> Result<Self, FloatError> {
         if let Some(c) = clip
             && (c.is_nan() || c <= 0.0)
         {
@@ -165,8 +186,8 @@ impl<'a> GruF32<'a> {
     ///
     /// # Errors
     /// [`FloatError::Length`] for any other length.
-    pub fn with_initial_state(mut self, h0: &'a [f32]) -> Result<Self, FloatError> {
-        absent_or(Buffer::InitialState, h0.len(), self.units)?;
+    pub const fn with_initial_state(mut self, h0: &'a [f32]) -> Result<Self, FloatError> {
+        held!(absent_or(Buffer::InitialState, h0.len(), self.units));
         self.h0 = h0;
         Ok(self)
     }

@@ -52,6 +52,7 @@ pub const MAX_DIM: usize = 1024;
 /// What a slice handed to the float path is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub enum Buffer {
     /// Input weights of a GRU, `3H×I`, or weights of a Dense, `O×I`.
@@ -79,6 +80,7 @@ pub enum Buffer {
 /// A size of a layer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub enum Dim {
     /// Input size `I`.
@@ -96,6 +98,7 @@ pub enum Dim {
 /// Why the float path refused a model or a call.
 #[derive(Debug, Clone, Copy, PartialEq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub enum FloatError {
     /// A slice is too short, or not of the length that the sizes demand.
@@ -176,8 +179,18 @@ impl core::fmt::Display for FloatError {
 
 impl core::error::Error for FloatError {}
 
+/// `?` is not for constant functions yet.
+macro_rules! held {
+    ($check:expr) => {
+        if let Err(error) = $check {
+            return Err(error);
+        }
+    };
+}
+pub(crate) use held;
+
 /// `Ok` if the slice has exactly `need` elements.
-fn exactly(buffer: Buffer, have: usize, need: usize) -> Result<(), FloatError> {
+const fn exactly(buffer: Buffer, have: usize, need: usize) -> Result<(), FloatError> {
     if have == need {
         Ok(())
     } else {
@@ -186,7 +199,7 @@ fn exactly(buffer: Buffer, have: usize, need: usize) -> Result<(), FloatError> {
 }
 
 /// `Ok` if the slice is empty (the part is absent) or has exactly `need` elements.
-fn absent_or(buffer: Buffer, have: usize, need: usize) -> Result<(), FloatError> {
+const fn absent_or(buffer: Buffer, have: usize, need: usize) -> Result<(), FloatError> {
     if have == 0 {
         Ok(())
     } else {
@@ -215,8 +228,8 @@ fn split(
 }
 
 /// `Ok` if the size is in `1..=MAX_DIM`.
-fn in_range(dim: Dim, found: usize) -> Result<(), FloatError> {
-    if (1..=MAX_DIM).contains(&found) {
+const fn in_range(dim: Dim, found: usize) -> Result<(), FloatError> {
+    if found >= 1 && found <= MAX_DIM {
         Ok(())
     } else {
         Err(FloatError::Size { dim, found })

@@ -9,6 +9,7 @@ use super::{
 /// One layer of a [`ModelF32`].
 #[derive(Debug, Clone, Copy, PartialEq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub enum LayerF32<'a> {
     /// A GRU.
@@ -81,6 +82,7 @@ impl LayerF32<'_> {
 /// per window. While streaming they are applied at every step, as if the window ended there.
 #[derive(Debug, Clone, Copy, PartialEq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct ModelF32<'a> {
     layers: &'a [LayerF32<'a>],
     input: usize,
@@ -95,7 +97,7 @@ impl<'a> ModelF32<'a> {
     /// # Errors
     /// [`FloatError::Size`] without layers, [`FloatError::Mismatch`] where sizes do not fit,
     /// [`FloatError::NoSequence`] for a recurrent layer behind one that gives its last output only.
-    pub fn new(layers: &'a [LayerF32<'a>]) -> Result<Self, FloatError> {
+    pub const fn new(layers: &'a [LayerF32<'a>]) -> Result<Self, FloatError> {
         let (Some(head), Some(tail)) = (layers.first(), layers.last()) else {
             return Err(FloatError::Size {
                 dim: Dim::Layers,
@@ -104,7 +106,8 @@ impl<'a> ModelF32<'a> {
         };
         let mut expected = head.input();
         let mut last_only = false;
-        for (layer, l) in layers.iter().enumerate() {
+        let (mut rest, mut layer) = (layers, 0);
+        while let [l, others @ ..] = rest {
             if l.input() != expected {
                 return Err(FloatError::Mismatch {
                     layer,
@@ -117,6 +120,8 @@ impl<'a> ModelF32<'a> {
             }
             last_only |= l.ends_sequence();
             expected = l.output();
+            layer += 1;
+            rest = others;
         }
         Ok(Self {
             layers,
@@ -142,8 +147,13 @@ impl<'a> ModelF32<'a> {
     }
 
     /// Number of state values: the hidden states of all layers, one after the other.
-    pub fn state_len(&self) -> usize {
-        self.layers.iter().map(LayerF32::state_len).sum()
+    pub const fn state_len(&self) -> usize {
+        let (mut rest, mut sum) = (self.layers, 0);
+        while let [layer, others @ ..] = rest {
+            sum += layer.state_len();
+            rest = others;
+        }
+        sum
     }
 
     /// Number of values that a window of `steps` steps gives.
@@ -156,17 +166,29 @@ impl<'a> ModelF32<'a> {
     }
 
     /// The first layer that needs a whole window, if there is one: such a model cannot stream.
-    pub fn needs_window(&self) -> Option<usize> {
-        self.layers.iter().position(LayerF32::needs_window)
+    pub const fn needs_window(&self) -> Option<usize> {
+        let (mut rest, mut number) = (self.layers, 0);
+        while let [layer, others @ ..] = rest {
+            if layer.needs_window() {
+                return Some(number);
+            }
+            number += 1;
+            rest = others;
+        }
+        None
     }
 
     /// Number of scratch values that [`step`](Self::step) needs: the largest of the layers' own,
     /// and one row for each layer without a state, the last layer excepted.
-    pub fn scratch_len(&self) -> usize {
-        let inner = self.layers.len().saturating_sub(1);
-        let rows = self.layers.iter().take(inner);
-        let rows = rows.filter(|l| l.state_len() == 0).map(LayerF32::output);
-        self.own_scratch_len() + rows.sum::<usize>()
+    pub const fn scratch_len(&self) -> usize {
+        let (mut rest, mut rows) = (self.layers, 0);
+        while let [layer, others @ ..] = rest {
+            if layer.state_len() == 0 && !others.is_empty() {
+                rows += layer.output();
+            }
+            rest = others;
+        }
+        self.own_scratch_len(1) + rows
     }
 
     /// Number of scratch values that [`run`](Self::run) needs for a window of `steps` steps.
@@ -174,19 +196,36 @@ impl<'a> ModelF32<'a> {
     /// A model that can stream needs no more than a step does. With a layer that runs backwards,
     /// two buffers hold the sequences of a layer's input and output, and a bidirectional layer
     /// the outputs of both directions: about `2·T·max(O) + 2·T·H` values.
-    pub fn window_scratch_len(&self, steps: usize) -> usize {
+    pub const fn window_scratch_len(&self, steps: usize) -> usize {
         if self.needs_window().is_none() {
             return self.scratch_len();
         }
-        let own = self.layers.iter().map(|l| l.scratch_len(steps)).max();
-        own.unwrap_or(0) + 2 * self.row_buffer_len(steps)
+        self.own_scratch_len(steps) + 2 * self.row_buffer_len(steps)
     }
 
     /// Values of the longest sequence between two layers.
-    fn row_buffer_len(&self, steps: usize) -> usize {
-        let inner = self.layers.len().saturating_sub(1);
-        let widest = self.layers.iter().take(inner).map(LayerF32::output).max();
-        steps * widest.unwrap_or(0)
+    const fn row_buffer_len(&self, steps: usize) -> usize {
+        let (mut rest, mut widest) = (self.layers, 0);
+        while let [layer, others @ ..] = rest {
+            if layer.output() > widest && !others.is_empty() {
+                widest = layer.output();
+            }
+            rest = others;
+        }
+        steps * widest
+    }
+
+    /// Most scratch values that a layer needs by itself for a run over `steps` steps.
+    const fn own_scratch_len(&self, steps: usize) -> usize {
+        let (mut rest, mut most) = (self.layers, 0);
+        while let [layer, others @ ..] = rest {
+            let own = layer.scratch_len(steps);
+            if own > most {
+                most = own;
+            }
+            rest = others;
+        }
+        most
     }
 
     /// Sets all states to their initial values.
@@ -297,7 +336,7 @@ impl<'a> ModelF32<'a> {
         mut out: Option<&mut [f32]>,
         scratch: &mut [f32],
     ) -> Result<(), FloatError> {
-        let (own, mut rows) = split(Buffer::Scratch, scratch, self.own_scratch_len())?;
+        let (own, mut rows) = split(Buffer::Scratch, scratch, self.own_scratch_len(1))?;
         let mut states = state;
         let mut current = x;
         let last = self.layers.len().saturating_sub(1);
@@ -344,7 +383,7 @@ impl<'a> ModelF32<'a> {
         scratch: &mut [f32],
         any: bool,
     ) -> Result<(), FloatError> {
-        let (own, mut rows) = split(Buffer::Scratch, scratch, self.own_scratch_len())?;
+        let (own, mut rows) = split(Buffer::Scratch, scratch, self.own_scratch_len(1))?;
         own.fill(0.0);
         let zeros: &[f32] = own;
         let mut states = state;
@@ -382,12 +421,6 @@ impl<'a> ModelF32<'a> {
             }
         }
         Ok(())
-    }
-
-    /// The largest scratch of a step of one layer.
-    fn own_scratch_len(&self) -> usize {
-        let own = self.layers.iter().map(|l| l.scratch_len(1)).max();
-        own.unwrap_or(0)
     }
 
     /// One layer after the other over the whole window, between two buffers.

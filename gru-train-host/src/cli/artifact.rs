@@ -7,7 +7,7 @@
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use gru_core::artifact::{MAX_LEN, VERSION};
+use gru_core::artifact::{Direction, MAX_LEN, VERSION};
 use gru_core::writer::{self, Aligned, QuantModel};
 use gru_core::{Decider, Layer, Model, State};
 use serde::{Deserialize, Serialize};
@@ -313,8 +313,13 @@ pub(crate) fn inspect(args: &InspectArgs, console: &mut Console<'_>) -> Result<(
             "layer {n:<7} {name}({}) on {input}{}, {} parameters",
             layer.units(),
             match layer {
-                Layer::Gru(g) if g.header().go_backwards => ", from the last step to the first",
-                _ => "",
+                Layer::Gru(g) => match g.header().direction {
+                    Direction::Forward => "",
+                    Direction::Backward => ", from the last step to the first",
+                    Direction::Beside => ", from the last step to the first, beside the layer before step by step",
+                    Direction::BesideLast => ", from the last step to the first, its last outputs beside those of the layer before",
+                },
+                Layer::Dense(_) => "",
             },
             grouped(parameters as u64)
         ));
@@ -380,7 +385,7 @@ pub(crate) fn summary(args: &SummaryArgs, console: &mut Console<'_>) -> Result<(
     let model = loaded.model()?;
     let mut rows = Vec::new();
     let mut layers = Vec::new();
-    let (mut total, mut macs, mut input) = (0, 0, model.features());
+    let (mut total, mut macs) = (0, 0);
     let mut used = std::collections::BTreeMap::new();
     for layer in model.layers() {
         let (name, _, parameters) = kind(layer);
@@ -391,21 +396,23 @@ pub(crate) fn summary(args: &SummaryArgs, console: &mut Console<'_>) -> Result<(
             n => format!("{}_{n}", name.to_lowercase()),
         };
         let work = match layer {
-            Layer::Gru(g) => 3 * g.units() * input + g.recurrent_weights(),
-            Layer::Dense(d) => d.units() * input,
+            Layer::Gru(g) => 3 * g.units() * g.input() + g.recurrent_weights(),
+            Layer::Dense(d) => d.units() * d.input(),
         };
         rows.push([
-            format!("{own} ({name})"),
-            format!("(None, {})", layer.units()),
+            match layer.is_second() {
+                true => format!("{own} ({name}, backward)"),
+                false => format!("{own} ({name})"),
+            },
+            format!("(None, {})", layer.outputs()),
             grouped(parameters as u64),
             grouped(work as u64),
         ]);
         layers.push(json!({
-            "name": own, "type": name, "output": layer.units(), "parameters": parameters, "macs_per_step": work,
+            "name": own, "type": name, "output": layer.outputs(), "parameters": parameters, "macs_per_step": work,
         }));
         total += parameters;
         macs += work;
-        input = layer.units();
     }
     let head = ["Layer (type)", "Output Shape", "Param #", "MACs/step"].map(str::to_owned);
     let width: [usize; 4] = std::array::from_fn(|k| {

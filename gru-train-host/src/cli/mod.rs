@@ -14,6 +14,7 @@ mod demo;
 mod drift;
 mod eval;
 mod events;
+mod export;
 mod generate;
 mod reliability;
 mod run;
@@ -66,6 +67,8 @@ enum Command {
     Summary(artifact::SummaryArgs),
     /// Stream a recording through an artifact and print the decisions as they come.
     Run(Box<run::RunArgs>),
+    /// Write a float model as Rust source: numbers in flash, the RAM that it needs as constants.
+    Export(export::ExportArgs),
     /// Write synthetic wrist-IMU recordings as CSV, one row per time step.
     Generate(generate::GenerateArgs),
     /// Run an artifact beside a float model over a long stream: drift, saturation per gate, divergence.
@@ -107,6 +110,7 @@ pub fn run<A: Into<OsString> + Clone>(
         Command::Inspect(args) => artifact::inspect(&args, &mut console),
         Command::Summary(args) => artifact::summary(&args, &mut console),
         Command::Run(args) => run::run(&args, &mut console),
+        Command::Export(args) => export::export(&args, &mut console),
         Command::Generate(args) => generate::generate(&args, &mut console),
         Command::Drift(args) => drift::drift(&args, &mut console),
         Command::Reliability(args) => reliability::reliability(&args, &mut console),

@@ -45,7 +45,7 @@ pub(crate) struct TrainArgs {
     /// Learning rate.
     #[arg(long)]
     lr: Option<f64>,
-    /// Every GRU layer reads its input in both directions; such a model stays in floats.
+    /// Every GRU layer reads its input in both directions, over whole windows; int8 where their outputs are concatenated.
     #[arg(long)]
     bidirectional: bool,
     /// Every GRU layer reads its input from the last step to the first.

@@ -3,8 +3,8 @@
 use gru_core::Threshold;
 use gru_core::activation::Activation;
 use gru_core::artifact::{
-    DecisionHeader, DenseHeader, FRAME_LEN, GapPolicy, GruHeader, Header, LayerHeader, MAGIC,
-    Readout, Smoothing, VERSION,
+    DecisionHeader, DenseHeader, Direction, FRAME_LEN, GapPolicy, GruHeader, Header, LayerHeader,
+    MAGIC, Readout, Smoothing, VERSION,
 };
 use gru_core::input::{FeatureParams, Limits};
 use gru_core::layout::{Layout, align4};
@@ -52,18 +52,36 @@ pub fn header(bytes: &[u8]) -> Option<Header<'_>> {
     postcard::from_bytes(bytes.get(FRAME_LEN..FRAME_LEN.checked_add(len)?)?).ok()
 }
 
+/// What each layer reads: the outputs of the one in front, of two directions the same; and at the end the model's outputs.
+#[must_use]
+pub fn inputs(header: &Header<'_>) -> Vec<usize> {
+    let mut outputs = usize::from(header.features);
+    let (mut shared, mut front) = (outputs, 0);
+    let of_layer = |layer: &LayerHeader| {
+        let second = matches!(layer, LayerHeader::Gru(g) if g.direction.is_second());
+        if !second {
+            (shared, front) = (outputs, 0);
+        }
+        outputs = front + layer.units();
+        front = layer.units();
+        shared
+    };
+    let mut widths: Vec<usize> = header.layers.iter().map(of_layer).collect();
+    widths.push(outputs);
+    widths
+}
+
 /// A model of random numbers with the dimensions and options of `header`; dimensions of at least 1.
 #[must_use]
 pub fn fill(header: &Header<'_>, rng: &mut SplitMix) -> QuantModel {
     let features = usize::from(header.features);
     let mut layers = Vec::new();
-    let mut input = features;
-    for layer in &header.layers {
+    let widths = inputs(header);
+    for (layer, &input) in header.layers.iter().zip(&widths) {
         layers.push(match layer {
             LayerHeader::Gru(gru) => QuantLayer::Gru(random::gru(rng, input, *gru)),
             LayerHeader::Dense(dense) => QuantLayer::Dense(random::dense(rng, input, *dense)),
         });
-        input = layer.units();
     }
     let steps = header.self_test.map_or(0, |test| usize::from(test.steps));
     let mut model = QuantModel {
@@ -97,7 +115,7 @@ pub fn fill(header: &Header<'_>, rng: &mut SplitMix) -> QuantModel {
         warm_up_steps: header.warm_up_steps,
         decision: header.decision.map(|header| QuantDecision {
             header,
-            thresholds: (0..input)
+            thresholds: (0..widths.last().copied().unwrap_or_default())
                 .map(|_| {
                     let enter = rng.range(8_000, 24_000) as u16;
                     Threshold {
@@ -299,6 +317,42 @@ pub fn references() -> Vec<(&'static str, Vec<u8>)> {
         name: "pruned quads",
         ..plain_header(Layout::QuadSparse, 3, &[gru(11), dense(3)])
     };
+    let second = |units, direction| {
+        LayerHeader::Gru(GruHeader {
+            direction,
+            ..GruHeader::new(units)
+        })
+    };
+    let both = Header {
+        name: "both directions",
+        readout: Readout::Mean { skip: 1 },
+        ..plain_header(
+            Layout::Pair,
+            3,
+            &[
+                gru(5),
+                second(4, Direction::Beside),
+                gru(3),
+                second(6, Direction::BesideLast),
+                dense(2),
+            ],
+        )
+    };
+    let both_last = Header {
+        name: "last of both",
+        ..plain_header(
+            Layout::Rows,
+            4,
+            &[
+                LayerHeader::Gru(variant),
+                LayerHeader::Gru(GruHeader {
+                    units: 2,
+                    direction: Direction::BesideLast,
+                    ..variant
+                }),
+            ],
+        )
+    };
     [
         ("rows", rows),
         ("pair", pair),
@@ -314,6 +368,8 @@ pub fn references() -> Vec<(&'static str, Vec<u8>)> {
         ("rows_sparse", rows_sparse),
         ("pair_sparse", pair_sparse),
         ("quad_sparse", quad_sparse),
+        ("both", both),
+        ("both_last", both_last),
     ]
     .into_iter()
     .zip(1..)

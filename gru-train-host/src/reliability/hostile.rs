@@ -6,14 +6,18 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 
 use gru_core::activation::Activation;
-use gru_core::artifact::{FRAME_LEN, Header, LayerHeader, MAX_DIM, Readout, Smoothing, VERSION};
+use gru_core::artifact::{
+    Direction, FRAME_LEN, Header, LayerHeader, MAX_DIM, Readout, Smoothing, VERSION,
+};
 use gru_core::layout::Layout;
 use gru_core::random::SplitMix;
 use gru_core::sparse::MAX_UNITS;
 use gru_core::writer::{Aligned, host_state, read, write};
 use gru_core::{Decider, Digest, Field, LoadError, Model, Window};
 
-use super::blobs::{assemble, dense, fill, gru, header, payload_start, plain_header, reseal};
+use super::blobs::{
+    assemble, dense, fill, gru, header, inputs, payload_start, plain_header, reseal,
+};
 
 /// Time steps of a window for models that cannot stream.
 const WINDOW: usize = 20;
@@ -263,7 +267,8 @@ pub fn exercise(bytes: &[u8], steps: u32) -> Result<Option<u64>, String> {
         let rows: Vec<Vec<Option<i32>>> = (0..WINDOW)
             .map(|_| (0..features).map(|_| hostile_sample(&mut random)).collect())
             .collect();
-        let mut window = Box::new(Window::<{ WINDOW * MAX_DIM as usize }>::new());
+        // What two directions read, and outputs of the first one.
+        let mut window = Box::new(Window::<{ 2 * WINDOW * MAX_DIM as usize }>::new());
         let output = model.run_window(state, &mut *window, &rows);
         let output = output.map_err(|e| e.to_string())?;
         if output.values().count() != model.outputs() {
@@ -383,11 +388,10 @@ pub fn mutated(blob: &[u8], random: &mut SplitMix) -> Vec<u8> {
 }
 
 fn affordable(fields: &Header<'_>) -> bool {
-    let mut input = usize::from(fields.features);
-    let mut work = if input == 0 { 4000 } else { input };
-    for layer in &fields.layers {
-        work += 3 * layer.units() * (input + layer.units());
-        input = layer.units();
+    let features = usize::from(fields.features);
+    let mut work = if features == 0 { 4000 } else { features };
+    for (layer, own) in fields.layers.iter().zip(inputs(fields)) {
+        work += 3 * layer.units() * (own + layer.units());
     }
     (1..4000).contains(&work) && fields.layers.iter().all(|layer| layer.units() > 0)
 }
@@ -455,7 +459,14 @@ fn change_field(fields: &mut Header<'_>, random: &mut SplitMix) {
                     5 => gru.recurrent_exponent = random.below(10) as u8,
                     6 => gru.nh_shift = random.below(6) as u8,
                     7 => gru.reset_after = !gru.reset_after,
-                    8 => gru.go_backwards = !gru.go_backwards,
+                    8 => {
+                        gru.direction = [
+                            Direction::Forward,
+                            Direction::Backward,
+                            Direction::Beside,
+                            Direction::BesideLast,
+                        ][random.below(4)];
+                    }
                     9 => gru.initial_state = !gru.initial_state,
                     10 => gru.w_shift = random.below(9) as u8,
                     _ => gru.clip = [0, 1, 100, 32766, 32767, 32768, 65535][random.below(7)],
