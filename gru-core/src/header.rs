@@ -355,14 +355,8 @@ impl<'a> Reader<'a> {
 
     #[cfg(not(any(feature = "bidirectional", test)))]
     fn direction(&mut self) -> Direction {
-        let direction = self.case(4);
-        if direction > 1 {
-            self.lacks(Feature::Bidirectional);
-        }
-        match direction {
-            0 => Direction::Forward,
-            _ => Direction::Backward,
-        }
+        self.only(1, [0; 4], Feature::Bidirectional);
+        Direction::Forward
     }
 
     /// A second direction has its first one in front, on the same scale, and gives the outputs of both.

@@ -6,9 +6,11 @@
 
 #[cfg(any(feature = "decision", test))]
 use crate::activation::Activation;
+#[cfg(any(feature = "bidirectional", test))]
+use crate::artifact::Direction;
 #[cfg(any(feature = "inputs", test))]
 use crate::artifact::FEATURE_LIMITS;
-use crate::artifact::{Crc32, Direction, FEATURE_PARAMS, FRAME_LEN, MAGIC, MAX_LEN, VERSION};
+use crate::artifact::{Crc32, FEATURE_PARAMS, FRAME_LEN, MAGIC, MAX_LEN, VERSION};
 #[cfg(any(feature = "decision", test))]
 use crate::artifact::{NEUTRAL_TEMPERATURE, THRESHOLD_LEN};
 #[cfg(any(feature = "decision", test))]
@@ -499,7 +501,10 @@ impl<'a> Reader<'a> {
                     let (shift, reset_after) = (g.w_shift, g.variant().reset_after);
                     let scratch = layout.gru_scratch(input as usize, units, shift, reset_after);
                     parts.scratch = parts.scratch.max(scratch);
-                    model.backwards |= g.direction != Direction::Forward;
+                    #[cfg(any(feature = "bidirectional", test))]
+                    {
+                        model.backwards |= g.direction != Direction::Forward;
+                    }
                     let len = if layout.is_sparse() {
                         Panels::new(layout, input as usize, units, self.rest).measure()
                     } else {
@@ -530,7 +535,9 @@ impl<'a> Reader<'a> {
         {
             parts.readout = model.readout.words(input as usize);
         }
-        model.output_at = parts.input + parts.scratch + parts.layers - align4(input as usize);
+        let all = parts.input + parts.scratch + parts.layers;
+        model.state_len = all + parts.readout;
+        model.output_at = all - align4(input as usize);
         model.parts = parts;
         #[cfg(any(feature = "decision", test))]
         self.rule(model);

@@ -43,6 +43,8 @@ pub struct Model<'a> {
     /// Lengths of the parts of a state, and whether a layer reads its window from the end: worked
     /// out once, because every step asks for both.
     pub(crate) parts: Parts,
+    /// Their sum.
+    pub(crate) state_len: usize,
     /// Where in a state's words the last layer's outputs begin, how many they are, their fractional bits.
     pub(crate) output_at: usize,
     pub(crate) output_len: u16,
@@ -365,6 +367,7 @@ impl<'a> Model<'a> {
                 layers: 0,
                 readout: 0,
             },
+            state_len: 0,
             output_at: 0,
             output_len: 0,
             output_frac: 0,
@@ -472,7 +475,7 @@ impl<'a> Model<'a> {
     /// Whether time steps can be pushed one at a time: no layer reads its window from the end,
     /// alone or beside another one.
     pub fn is_streaming(&self) -> bool {
-        !self.backwards
+        !(cfg!(any(feature = "bidirectional", test)) && self.backwards)
     }
 
     /// Multiply-accumulates of one time step, padding and weights that are left out not counted.
@@ -486,8 +489,7 @@ impl<'a> Model<'a> {
 
     /// The length `N` of the [`State<N>`](crate::State) that a stream needs, in 16-bit words.
     pub fn state_len(&self) -> usize {
-        let parts = self.parts();
-        parts.input + parts.scratch + parts.layers + parts.readout
+        self.state_len
     }
 
     #[inline]
