@@ -480,8 +480,8 @@ fn both(input: usize, units: [usize; 2], merge: Merge, change: impl Fn(&mut GruS
     }
 }
 
-/// Stacks with every option of a layer, and whether recurrent dropout goes with them: three features, four classes.
-fn stacks_of_all_options() -> Vec<(bool, Vec<LayerSpec>)> {
+/// Stacks with every option of a layer: three features, four classes.
+fn stacks_of_all_options() -> Vec<Vec<LayerSpec>> {
     let turned = |input, units, change: &dyn Fn(&mut GruSpec)| {
         let mut gru = GruSpec::zeros(input, units);
         gru.go_backwards = true;
@@ -516,48 +516,30 @@ fn stacks_of_all_options() -> Vec<(bool, Vec<LayerSpec>)> {
     };
     let learnt = |g: &mut GruSpec| g.learn_initial_state = true;
     vec![
-        (true, vec![turned(3, 5, &plain), dense(5, true)]),
-        (
-            true,
-            vec![turned(3, 5, &learnt), turned(5, 9, &plain), dense(9, true)],
-        ),
-        (
-            true,
-            vec![both(3, [5, 6], Merge::Concat, plain), dense(11, true)],
-        ),
-        (
-            true,
-            vec![
-                both(3, [5, 5], Merge::Sum, learnt),
-                turned(5, 6, &plain),
-                both(6, [4, 7], Merge::Concat, plain),
-                dense(11, true),
-            ],
-        ),
-        (
-            true,
-            vec![
-                turned(3, 9, &hard),
-                both(9, [5, 5], Merge::Mul, plain),
-                dense(5, false),
-            ],
-        ),
-        (
-            false,
-            vec![
-                both(3, [6, 6], Merge::Ave, before),
-                turned(6, 5, &linear),
-                dense(5, true),
-            ],
-        ),
-        (
-            false,
-            vec![
-                both(3, [3, 9], Merge::Concat, linear),
-                both(12, [4, 4], Merge::Mul, before),
-                dense(4, false),
-            ],
-        ),
+        vec![turned(3, 5, &plain), dense(5, true)],
+        vec![turned(3, 5, &learnt), turned(5, 9, &plain), dense(9, true)],
+        vec![both(3, [5, 6], Merge::Concat, plain), dense(11, true)],
+        vec![
+            both(3, [5, 5], Merge::Sum, learnt),
+            turned(5, 6, &plain),
+            both(6, [4, 7], Merge::Concat, plain),
+            dense(11, true),
+        ],
+        vec![
+            turned(3, 9, &hard),
+            both(9, [5, 5], Merge::Mul, plain),
+            dense(5, false),
+        ],
+        vec![
+            both(3, [6, 6], Merge::Ave, before),
+            turned(6, 5, &linear),
+            dense(5, true),
+        ],
+        vec![
+            both(3, [3, 9], Merge::Concat, linear),
+            both(12, [4, 4], Merge::Mul, before),
+            dense(4, false),
+        ],
     ]
 }
 
@@ -570,7 +552,7 @@ fn every_layer_option_runs_as_the_float_core_does() {
         .map(|_| rng.normal() as f32)
         .collect();
     let lengths = [9, 4, 7, 1, 9, 2];
-    for (_, layers) in stacks_of_all_options() {
+    for layers in stacks_of_all_options() {
         for readout in [Readout::Last, Readout::Every] {
             let mut model = ModelSpec {
                 layers: layers.clone(),
@@ -646,31 +628,22 @@ fn every_gradient_equals_its_finite_difference() {
         })
     };
     let mut stacks = vec![
-        (
-            true,
-            vec![
-                gru(3, 5, true, Activation::Tanh),
-                dense(5, 4, Activation::Linear),
-            ],
-        ),
-        (
-            true,
-            vec![
-                dense(3, 6, Activation::Silu),
-                gru(6, 5, true, Activation::Tanh),
-                gru(5, 9, true, Activation::Softsign),
-                dense(9, 7, Activation::Tanh),
-                dense(7, 4, Activation::Softmax),
-            ],
-        ),
-        (
-            false,
-            vec![
-                gru(3, 9, false, Activation::Tanh),
-                gru(9, 3, false, Activation::Elu),
-                dense(3, 4, Activation::Linear),
-            ],
-        ),
+        vec![
+            gru(3, 5, true, Activation::Tanh),
+            dense(5, 4, Activation::Linear),
+        ],
+        vec![
+            dense(3, 6, Activation::Silu),
+            gru(6, 5, true, Activation::Tanh),
+            gru(5, 9, true, Activation::Softsign),
+            dense(9, 7, Activation::Tanh),
+            dense(7, 4, Activation::Softmax),
+        ],
+        vec![
+            gru(3, 9, false, Activation::Tanh),
+            gru(9, 3, false, Activation::Elu),
+            dense(3, 4, Activation::Linear),
+        ],
     ];
     stacks.extend(stacks_of_all_options());
     let mut rng = Rng::new(11);
@@ -682,7 +655,7 @@ fn every_gradient_equals_its_finite_difference() {
     let weights = [1.0, 0.5, 2.0, 1.0, 0.1];
     let per_sequence = [0, 3, 1, 2, 2];
     let per_step: Vec<i32> = (0..count * steps).map(|k| k as i32 % 5 - 1).collect();
-    for (recurrent, layers) in stacks {
+    for layers in stacks {
         let readouts = [Readout::Last, Readout::Every, Readout::Mean { skip: 2 }];
         for (first, readout) in readouts.into_iter().enumerate() {
             let model = ModelSpec {
@@ -707,11 +680,10 @@ fn every_gradient_equals_its_finite_difference() {
                 .map(|_| 0.8 * rng.normal())
                 .collect();
             teacher_network.write(&opinion, &mut teacher);
-            let recurrent = if recurrent { 0.3 } else { 0.0 };
             network
                 .set_dropout(Dropout {
                     output: 0.3,
-                    recurrent,
+                    recurrent: 0.3,
                 })
                 .expect("valid shares");
             let sets = [Sequences {
