@@ -722,10 +722,261 @@ fn train_and_eval_refuse_wrong_data() {
 }
 
 #[test]
+fn a_mean_since_the_reset_gives_no_events_and_says_what_does() {
+    let folder = Folder::new("mean-events");
+    let path = |name: &str| folder.0.join(name).to_str().unwrap().to_owned();
+    let (csv, model) = (path("imu.csv"), path("m.gru"));
+    let made = gru(&["generate", &csv, "--persons", "2", "--seconds", "30"]);
+    assert_eq!(made.0, 0);
+    let recipe = |readout: &str| {
+        let text = "units = [4]\nepochs = 1\nthreads = 1\n[decision]\nenter = 0.3\nrelease = 0.2\n";
+        folder.file("r.toml", format!("readout = {readout}\n{text}"))
+    };
+    let train = |readout: &str| {
+        let recipe = recipe(readout);
+        let (code, out, err) = gru(&["train", &csv, "--config", &recipe, "-o", &model]);
+        assert_eq!(code, 0, "{err}");
+        out + &err
+    };
+    let said = train("{ kind = \"mean\", skip = 4 }");
+    assert!(said.contains("[decision] with read-out mean"), "{said}");
+    let out = path("t.gru");
+    for args in [
+        &["events", &model, &csv][..],
+        &["events", &model, &csv, "--argmax"],
+        &["tune", &model, &csv, "-o", &out],
+    ] {
+        refused(args, &["m.gru", "read-out mean", "every, last or sliding"]);
+    }
+    assert!(!folder.0.join("t.gru").exists());
+    for readout in ["{ kind = \"sliding\", steps = 20 }", "{ kind = \"last\" }"] {
+        let said = train(readout);
+        assert!(!said.contains("read-out mean"), "{said}");
+        assert_eq!(gru(&["events", &model, &csv]).0, 0);
+    }
+}
+
+#[test]
+fn every_wrong_option_is_refused_in_one_line_before_anything_is_trained() {
+    let folder = Folder::new("options");
+    let path = |name: &str| folder.0.join(name).to_str().unwrap().to_owned();
+    let (csv, model, out) = (path("imu.csv"), path("m.gru"), path("x.gru"));
+    let made = gru(&["generate", &csv, "--persons", "3", "--seconds", "20"]);
+    assert_eq!(made.0, 0);
+    let stream = folder.file("stream.toml", STREAM.replace("epochs = 8", "epochs = 1"));
+    assert_eq!(
+        gru(&["train", &csv, "--config", &stream, "-o", &model]).0,
+        0
+    );
+
+    let text = fs::read_to_string(&csv).unwrap();
+    let changed = |name: &str, from: &str, to: &str| {
+        let (head, rows) = text.split_once('\n').unwrap();
+        folder.file(name, format!("{head}\n{}", rows.replacen(from, to, 1)))
+    };
+    // The first value of the first row; a label that nobody knows.
+    let first = text.lines().nth(1).unwrap().split(',').nth(3).unwrap();
+    let nan = changed("nan.csv", &format!(",{first},"), ",NaN,");
+    let label = text.lines().nth(1).unwrap().rsplit(',').next().unwrap();
+    let fly = changed("fly.csv", &format!(",{label}\n"), ",fly\n");
+    let none = path("none.csv");
+
+    let all = |base: &[&str], cases: &[(&[&str], &[&str])]| {
+        for (args, parts) in cases {
+            refused(&[base, args].concat(), parts);
+        }
+        assert!(!folder.0.join("x.gru").exists());
+    };
+    all(
+        &["train", &csv, "-o", &out],
+        &[
+            (&["--lr=-1"], &["lr -1"]),
+            (&["--lr", "nan"], &["lr NaN"]),
+            (&["--lr", "fast"], &["'fast'", "--lr"]),
+            (&["--batch", "0"], &["batch 0"]),
+            (&["--batch=-1"], &["'-1'", "--batch"]),
+            (&["--epochs", "0"], &["epochs 0"]),
+            (&["--units", "100000"], &["units [100000]"]),
+            (&["--window", "0"], &["--window"]),
+            (
+                &["--window", "9999999"],
+                &["no labelled window of 9999999 steps"],
+            ),
+            (&["--test-share", "1.5"], &["--test-share 1.5"]),
+            (&["--test-share=-0.1"], &["--test-share -0.1"]),
+            (&["--test-share", "nan"], &["--test-share NaN"]),
+            (&["--validation-share", "nan"], &["--validation-share NaN"]),
+            (&["--rate=-5"], &["--rate -5"]),
+            (&["--rate", "nan"], &["--rate NaN"]),
+            (&["--rate", "inf"], &["--rate inf"]),
+            (&["--counts-per-unit=-1"], &["--counts-per-unit -1"]),
+            (&["--features", "acc_x,nope"], &["\"nope\"", "gyro_x"]),
+            (&["--label", "nope"], &["\"nope\""]),
+            (&["--density", "nan"], &["prune.density NaN"]),
+            (&["--layout", "diagonal"], &["'diagonal'", "winograd"]),
+            (&["--readout", "never"], &["'never'", "tip: ", "'every'"]),
+            (&["--unit", "3"], &["'--unit'", "'--units'"]),
+            (&["--config", &none], &["none.csv"]),
+            (&["--config", &csv], &["imu.csv"]),
+            (&["--resume"], &["resume needs checkpoint"]),
+            (
+                &["--checkpoint", &model, "--resume"],
+                &["m.gru", "not a checkpoint"],
+            ),
+        ],
+    );
+    all(
+        &["train", "-o", &out],
+        &[(&[&none], &["none.csv"]), (&[&nan], &["row 2", "\"NaN\""])],
+    );
+    for base in [&["events"][..], &["tune", "-o", &out]] {
+        let with = |more: &[&'static str]| [base, &[&model, &csv], more].concat();
+        refused(&[base, &[&none, &csv]].concat(), &["none.csv"]);
+        refused(
+            &[base, &[&csv, &csv]].concat(),
+            &["imu.csv", "not an artifact"],
+        );
+        refused(&[base, &[&model, &none]].concat(), &["none.csv"]);
+        refused(&[base, &[&model, &nan]].concat(), &["row 2", "\"NaN\""]);
+        refused(
+            &[base, &[&model, &fly]].concat(),
+            &["row 2", "\"fly\"", label],
+        );
+        refused(&with(&["--tolerance", "nan"]), &["tolerance_s NaN"]);
+        refused(&with(&["--min-event=-1"]), &["min_event_s -1"]);
+        refused(&with(&["--rate=-1"]), &["--rate -1"]);
+        refused(&with(&["--background", "nap"]), &["\"nap\"", label]);
+        refused(&with(&["--min-event", "x"]), &["'x'", "--min-event"]);
+        refused(&with(&["--tempo", "3"]), &["'--tempo'"]);
+    }
+    all(
+        &["tune", &model, &csv, "-o", &out],
+        &[
+            (&["--max-latency=-1"], &["max_latency_s -1"]),
+            (
+                &["--max-false-alarms-per-hour", "nan"],
+                &["max_false_alarms_per_hour NaN"],
+            ),
+        ],
+    );
+    refused(&["tune", &model, &csv], &["--output"]);
+
+    let trials = path("s.jsonl");
+    let search = ["search", &csv, "--results", &trials, "--threads", "1"];
+    all(
+        &search,
+        &[
+            (&["--units", "0"], &["--units"]),
+            (&["--units", "99999"], &["units [99999]"]),
+            (&["--layers", "0"], &["--layers"]),
+            (&["--seeds", "0"], &["--seeds"]),
+            (&["--epochs", "0"], &["epochs 0"]),
+            (&["--shard", "2/2"], &["--shard 2/2"]),
+            (&["--shard", "half"], &["--shard half"]),
+            (&["--max-flash=-3"], &["'-3'", "--max-flash"]),
+            (&["--windows", "9999999"], &["0 windows to learn from"]),
+            (&["--config", &none], &["none.csv"]),
+        ],
+    );
+    assert!(!folder.0.join("s.jsonl").exists());
+    refused(&["search", &csv, "--results", &csv], &["imu.csv", "line 1"]);
+    refused(&["search", &none, "--results", &trials], &["none.csv"]);
+    let first = [&search[..], &["--units", "2", "--epochs", "1"]].concat();
+    assert_eq!(gru(&first).0, 0);
+    let kept = fs::read(&trials).unwrap();
+    assert_eq!(gru(&first).0, 0, "what is there is not run again");
+    let other = [&search[..], &["--units", "2", "--epochs", "2"]].concat();
+    refused(&other, &["s.jsonl", "line 1", "another recipe"]);
+    refused(&[&first[..], &["--also", &none]].concat(), &["none.csv"]);
+    assert_eq!(fs::read(&trials).unwrap(), kept);
+
+    let nowhere = path("nowhere");
+    all(
+        &["bench-quality", "--data", &nowhere],
+        &[
+            (&[], &["nowhere", "uci_har"]),
+            (&["--dataset", "moon"], &["\"moon\"", "uci_har"]),
+            (&["--recipe", "best"], &["\"best\""]),
+            (
+                &["--dataset", "uea_Epilepsy", "--recipe", "speech"],
+                &["\"speech\""],
+            ),
+            (&["--seeds", "0"], &["--seeds 0"]),
+            (&["--seeds=-1"], &["'-1'", "--seeds"]),
+            (&["--epochs", "0"], &["--epochs 0"]),
+            (&["--config", &none], &["none.csv"]),
+        ],
+    );
+    refused(&["bench-quality"], &["--data"]);
+}
+
+#[test]
+fn a_training_goes_on_from_its_own_checkpoint_only() {
+    let folder = Folder::new("checkpoint");
+    let path = |name: &str| folder.0.join(name).to_str().unwrap().to_owned();
+    let (csv, other, kept, out) = (path("a.csv"), path("b.csv"), path("c.ckpt"), path("x.gru"));
+    for (csv, seed) in [(&csv, "1"), (&other, "2")] {
+        let args = [
+            "generate",
+            csv,
+            "--persons",
+            "2",
+            "--seconds",
+            "20",
+            "--seed",
+            seed,
+        ];
+        assert_eq!(gru(&args).0, 0);
+    }
+    let train = |csv: &str, more: &[&str]| {
+        let args = [
+            "train",
+            csv,
+            "--units",
+            "4",
+            "--epochs",
+            "1",
+            "--threads",
+            "1",
+            "-o",
+            &out,
+        ];
+        gru(&[&args[..], &["--checkpoint", &kept], more].concat())
+    };
+    assert_eq!(train(&csv, &[]).0, 0);
+    let whole = fs::read(&out).unwrap();
+    let state = fs::read(&kept).unwrap();
+    for (csv, more) in [
+        (&csv, &["--resume", "--lr", "0.5"][..]),
+        (&csv, &["--resume", "--features", "acc_z,acc_y,acc_x"]),
+        (&csv, &["--resume", "--window", "40"]),
+        (&other, &["--resume"]),
+    ] {
+        let (code, _, err) = train(csv, more);
+        assert!(
+            code == 2 && err.contains("on other data"),
+            "{more:?}: {err}"
+        );
+        assert_eq!(err.lines().count(), 1, "{err}");
+    }
+    assert_eq!(fs::read(&kept).unwrap(), state);
+    let (code, _, err) = train(&csv, &["--resume"]);
+    assert_eq!(code, 0, "{err}");
+    assert_eq!(fs::read(&out).unwrap(), whole);
+    for cut in [0, 7, 100, state.len() - 1] {
+        fs::write(&kept, &state[..cut]).unwrap();
+        let (code, _, err) = train(&csv, &["--resume"]);
+        assert!(code == 2 && err.contains("c.ckpt"), "{cut}: {err}");
+    }
+}
+
+#[test]
 fn wrong_arguments_are_code_2_and_help_is_an_answer() {
-    assert_eq!(gru(&["inspect"]).0, 2);
-    assert_eq!(gru(&["fly"]).0, 2);
-    assert_eq!(gru(&["run", "m.gru", "r.csv", "--every", "x"]).0, 2);
+    refused(&["inspect"], &["<MODEL>"]);
+    refused(&["fly"], &["'fly'"]);
+    refused(&["run", "m.gru", "r.csv", "--every", "x"], &["'x'"]);
+    let (code, _, err) = gru(&[]);
+    assert!(code == 2 && err.contains("Commands:"), "{err}");
     let (code, out, _) = gru(&["--help"]);
     assert!(code == 0 && out.contains("inspect"));
 }

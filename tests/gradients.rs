@@ -1,7 +1,8 @@
 //! Losses, gradients and Adam steps against Keras and PyTorch in float64.
 //!
 //! `gradients_adam.json`: nine networks with every gradient and the parameters after 1, 2 and 10
-//! steps of both Adams, with and without clipping. `GRU_ORACLES` names another folder.
+//! steps of both Adams, with and without clipping. `gradients_directions.json`: ten networks with layers that read
+//! from the end. `GRU_ORACLES` names another folder.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -18,10 +19,11 @@ use gru_train_host::optim::{Adam, AdamConfig, Convention, clip_norm};
 use gru_train_host::spec::{Activation, DenseSpec, GruSpec, LayerSpec, Merge, ModelSpec, Readout};
 use gru_train_host::train::evaluate;
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 
 #[derive(Deserialize)]
-struct File {
-    cases: Vec<Case>,
+struct File<C> {
+    cases: Vec<C>,
 }
 
 #[derive(Deserialize)]
@@ -71,14 +73,14 @@ struct AdamRun {
     parameters_after_step: BTreeMap<String, Tensors>,
 }
 
-fn cases() -> Vec<Case> {
+fn cases<C: DeserializeOwned>(name: &str) -> Vec<C> {
     let folder = std::env::var_os("GRU_ORACLES").map_or_else(
         || PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("data/oracles"),
         PathBuf::from,
     );
-    let path = folder.join("gradients_adam.json");
+    let path = folder.join(name);
     let text = std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
-    let file: File = serde_json::from_str(&text).expect("the file has the documented fields");
+    let file: File<C> = serde_json::from_str(&text).expect("the file has the documented fields");
     file.cases
 }
 
@@ -181,7 +183,7 @@ fn all_f64<E: Real>(values: &[E]) -> Vec<f64> {
 }
 
 fn check<E: Real>(isa: Isa, tolerance: f64) {
-    for case in cases() {
+    for case in cases::<Case>("gradients_adam.json") {
         let c = &case.config;
         let name = format!("{} ({})", case.name, isa.name());
         let model = model(c);
@@ -311,6 +313,158 @@ fn gradients_and_adam_agree_in_f32() {
     }
 }
 
+/// A network with layers that read from the end; parameters are in PyTorch's order, which is ours.
+#[derive(Deserialize)]
+struct Turned {
+    name: String,
+    layers: Vec<TurnedLayer>,
+    merge: Option<String>,
+    readout: String,
+    lengths: Option<Vec<usize>>,
+    steps: usize,
+    features: usize,
+    classes: usize,
+    parameters: Vec<f64>,
+    input: Vec<f64>,
+    labels: Vec<i32>,
+    loss: f64,
+    /// Of every sequence, or of every step within the sequences' lengths.
+    logits: Vec<f64>,
+    gradient: Vec<f64>,
+}
+
+#[derive(Deserialize)]
+struct TurnedLayer {
+    /// Else in both directions.
+    backwards: bool,
+    units: Vec<usize>,
+}
+
+impl Turned {
+    fn model(&self) -> ModelSpec {
+        let merge = self.merge.as_ref().map_or(Merge::Concat, |name| {
+            serde_json::from_value(name.as_str().into()).expect("a merge mode")
+        });
+        let mut layers: Vec<LayerSpec> = Vec::new();
+        let mut input = self.features;
+        for layer in &self.layers {
+            let layer = match (layer.backwards, &layer.units[..]) {
+                (true, &[units]) => {
+                    let mut gru = GruSpec::zeros(input, units);
+                    gru.go_backwards = true;
+                    LayerSpec::Gru(gru)
+                }
+                (false, &[a, b]) => both(input, [a, b], merge, |_| ()),
+                other => panic!("{}: {other:?}", self.name),
+            };
+            input = layer.output();
+            layers.push(layer);
+        }
+        layers.push(LayerSpec::Dense(DenseSpec::zeros(input, self.classes)));
+        ModelSpec {
+            layers,
+            readout: match self.readout.as_str() {
+                "last" => Readout::Last,
+                "mean" => Readout::Mean { skip: 0 },
+                "every" => Readout::Every,
+                other => panic!("{}: read-out {other}", self.name),
+            },
+            ..ModelSpec::default()
+        }
+    }
+
+    /// Lengths of the tensors of [`Turned::parameters`].
+    fn tensors(&self) -> Vec<usize> {
+        let of = |layer: &LayerSpec| -> Vec<usize> {
+            match layer {
+                LayerSpec::Dense(d) => vec![d.units * d.input, d.units],
+                other => (other.grus())
+                    .flat_map(|g| {
+                        let rows = 3 * g.units;
+                        [rows * g.input, rows * g.units, rows, rows]
+                    })
+                    .collect(),
+            }
+        };
+        self.model().layers.iter().flat_map(of).collect()
+    }
+
+    fn check<E: Real>(&self, isa: Isa, tolerance: f64) {
+        let name = format!("{} ({})", self.name, isa.name());
+        let model = self.model();
+        let network = Network::new::<E>(&model, Loss::default(), isa).expect("a valid network");
+        assert_eq!(network.parameters(), self.parameters.len(), "{name}");
+        let x: Vec<f32> = self.input.iter().map(|v| *v as f32).collect();
+        let every = model.readout == Readout::Every;
+        let count = x.len() / (self.features * self.steps);
+        let sets = [Sequences {
+            lengths: self.lengths.as_deref(),
+            labels: match every {
+                true => Labels::PerStep(&self.labels),
+                false => Labels::PerSequence(&self.labels),
+            },
+            count,
+            ..Sequences::windows(&x, self.features, self.steps, &[])
+        }];
+        let setup = Setup {
+            network: &network,
+            sets: &sets,
+            class_weights: &[],
+            threads: 1,
+            change: None,
+            teacher: None,
+        };
+        let indices: Vec<usize> = (0..count).collect();
+        setup.run(|session: &mut Session<'_, E>| {
+            let params: Vec<E> = (self.parameters.iter())
+                .map(|p| E::from_f64(f64::from(*p as f32)))
+                .collect();
+            session.set_weights(&params);
+            let loss = session.batch(0, &indices, None).loss;
+            assert!(
+                (loss - self.loss).abs() <= tolerance * self.loss,
+                "{name}: loss {loss}, expected {}",
+                self.loss
+            );
+            let found = all_f64(session.gradient());
+            let mut start = 0;
+            for (tensor, len) in self.tensors().into_iter().enumerate() {
+                let range = start..start + len;
+                start += len;
+                let error = relative(&found[range.clone()], &self.gradient[range]);
+                assert!(
+                    error <= tolerance,
+                    "{name}: gradient of tensor {tensor} off by {error:e}"
+                );
+            }
+            assert_eq!(start, found.len());
+            let mut logits = Vec::new();
+            session.predict(0, &indices, |sequence, step, values| {
+                logits.push(((sequence, step), all_f64(&values[..self.classes])));
+            });
+            logits.sort_by_key(|(place, _)| *place);
+            logits.retain(|((sequence, step), _)| {
+                (self.lengths.as_ref()).is_none_or(|l| !every || *step < l[*sequence])
+            });
+            let logits: Vec<f64> = logits.into_iter().flat_map(|(_, y)| y).collect();
+            let error = relative(&logits, &self.logits);
+            assert!(error <= tolerance, "{name}: logits off by {error:e}");
+        });
+    }
+}
+
+#[test]
+fn layers_that_read_from_the_end_have_the_gradients_of_torch() {
+    let cases = cases::<Turned>("gradients_directions.json");
+    assert_eq!(cases.len(), 10);
+    for case in &cases {
+        for isa in Isa::all() {
+            case.check::<f64>(isa, 1e-9);
+            case.check::<f32>(isa, 1e-5);
+        }
+    }
+}
+
 /// Two directions of a layer.
 fn both(input: usize, units: [usize; 2], merge: Merge, change: impl Fn(&mut GruSpec)) -> LayerSpec {
     let [forward, backward] = [false, true].map(|go_backwards| {
@@ -326,8 +480,8 @@ fn both(input: usize, units: [usize; 2], merge: Merge, change: impl Fn(&mut GruS
     }
 }
 
-/// Stacks with every option of a layer, and whether recurrent dropout goes with them: three features, four classes.
-fn stacks_of_all_options() -> Vec<(bool, Vec<LayerSpec>)> {
+/// Stacks with every option of a layer: three features, four classes.
+fn stacks_of_all_options() -> Vec<Vec<LayerSpec>> {
     let turned = |input, units, change: &dyn Fn(&mut GruSpec)| {
         let mut gru = GruSpec::zeros(input, units);
         gru.go_backwards = true;
@@ -362,48 +516,30 @@ fn stacks_of_all_options() -> Vec<(bool, Vec<LayerSpec>)> {
     };
     let learnt = |g: &mut GruSpec| g.learn_initial_state = true;
     vec![
-        (true, vec![turned(3, 5, &plain), dense(5, true)]),
-        (
-            true,
-            vec![turned(3, 5, &learnt), turned(5, 9, &plain), dense(9, true)],
-        ),
-        (
-            true,
-            vec![both(3, [5, 6], Merge::Concat, plain), dense(11, true)],
-        ),
-        (
-            true,
-            vec![
-                both(3, [5, 5], Merge::Sum, learnt),
-                turned(5, 6, &plain),
-                both(6, [4, 7], Merge::Concat, plain),
-                dense(11, true),
-            ],
-        ),
-        (
-            true,
-            vec![
-                turned(3, 9, &hard),
-                both(9, [5, 5], Merge::Mul, plain),
-                dense(5, false),
-            ],
-        ),
-        (
-            false,
-            vec![
-                both(3, [6, 6], Merge::Ave, before),
-                turned(6, 5, &linear),
-                dense(5, true),
-            ],
-        ),
-        (
-            false,
-            vec![
-                both(3, [3, 9], Merge::Concat, linear),
-                both(12, [4, 4], Merge::Mul, before),
-                dense(4, false),
-            ],
-        ),
+        vec![turned(3, 5, &plain), dense(5, true)],
+        vec![turned(3, 5, &learnt), turned(5, 9, &plain), dense(9, true)],
+        vec![both(3, [5, 6], Merge::Concat, plain), dense(11, true)],
+        vec![
+            both(3, [5, 5], Merge::Sum, learnt),
+            turned(5, 6, &plain),
+            both(6, [4, 7], Merge::Concat, plain),
+            dense(11, true),
+        ],
+        vec![
+            turned(3, 9, &hard),
+            both(9, [5, 5], Merge::Mul, plain),
+            dense(5, false),
+        ],
+        vec![
+            both(3, [6, 6], Merge::Ave, before),
+            turned(6, 5, &linear),
+            dense(5, true),
+        ],
+        vec![
+            both(3, [3, 9], Merge::Concat, linear),
+            both(12, [4, 4], Merge::Mul, before),
+            dense(4, false),
+        ],
     ]
 }
 
@@ -416,7 +552,7 @@ fn every_layer_option_runs_as_the_float_core_does() {
         .map(|_| rng.normal() as f32)
         .collect();
     let lengths = [9, 4, 7, 1, 9, 2];
-    for (_, layers) in stacks_of_all_options() {
+    for layers in stacks_of_all_options() {
         for readout in [Readout::Last, Readout::Every] {
             let mut model = ModelSpec {
                 layers: layers.clone(),
@@ -492,31 +628,22 @@ fn every_gradient_equals_its_finite_difference() {
         })
     };
     let mut stacks = vec![
-        (
-            true,
-            vec![
-                gru(3, 5, true, Activation::Tanh),
-                dense(5, 4, Activation::Linear),
-            ],
-        ),
-        (
-            true,
-            vec![
-                dense(3, 6, Activation::Silu),
-                gru(6, 5, true, Activation::Tanh),
-                gru(5, 9, true, Activation::Softsign),
-                dense(9, 7, Activation::Tanh),
-                dense(7, 4, Activation::Softmax),
-            ],
-        ),
-        (
-            false,
-            vec![
-                gru(3, 9, false, Activation::Tanh),
-                gru(9, 3, false, Activation::Elu),
-                dense(3, 4, Activation::Linear),
-            ],
-        ),
+        vec![
+            gru(3, 5, true, Activation::Tanh),
+            dense(5, 4, Activation::Linear),
+        ],
+        vec![
+            dense(3, 6, Activation::Silu),
+            gru(6, 5, true, Activation::Tanh),
+            gru(5, 9, true, Activation::Softsign),
+            dense(9, 7, Activation::Tanh),
+            dense(7, 4, Activation::Softmax),
+        ],
+        vec![
+            gru(3, 9, false, Activation::Tanh),
+            gru(9, 3, false, Activation::Elu),
+            dense(3, 4, Activation::Linear),
+        ],
     ];
     stacks.extend(stacks_of_all_options());
     let mut rng = Rng::new(11);
@@ -528,7 +655,7 @@ fn every_gradient_equals_its_finite_difference() {
     let weights = [1.0, 0.5, 2.0, 1.0, 0.1];
     let per_sequence = [0, 3, 1, 2, 2];
     let per_step: Vec<i32> = (0..count * steps).map(|k| k as i32 % 5 - 1).collect();
-    for (recurrent, layers) in stacks {
+    for layers in stacks {
         let readouts = [Readout::Last, Readout::Every, Readout::Mean { skip: 2 }];
         for (first, readout) in readouts.into_iter().enumerate() {
             let model = ModelSpec {
@@ -553,11 +680,10 @@ fn every_gradient_equals_its_finite_difference() {
                 .map(|_| 0.8 * rng.normal())
                 .collect();
             teacher_network.write(&opinion, &mut teacher);
-            let recurrent = if recurrent { 0.3 } else { 0.0 };
             network
                 .set_dropout(Dropout {
                     output: 0.3,
-                    recurrent,
+                    recurrent: 0.3,
                 })
                 .expect("valid shares");
             let sets = [Sequences {

@@ -5,6 +5,7 @@
 
 use std::cmp::Ordering;
 
+use gru_core::artifact::crc32;
 use gru_core::layout::Layout;
 use gru_core::{Model, writer};
 use plotters::prelude::*;
@@ -74,6 +75,9 @@ pub struct Needs {
 /// The answer of one trial: a line of JSON.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Answer {
+    /// [`Space::setting`]: answers of another one cannot be compared.
+    #[serde(default)]
+    pub setting: String,
     /// What was asked.
     #[serde(flatten)]
     pub question: Question,
@@ -105,6 +109,28 @@ impl Space {
             }
         }
         all
+    }
+
+    /// Stands for everything that is the same in all trials: recipe, layout, data. Not the budget.
+    pub fn setting(&self, data: &Dataset) -> String {
+        let base = TrainConfig {
+            threads: 0,
+            units: Vec::new(),
+            seed: 0,
+            ..self.base.clone()
+        };
+        let steps = data.total_steps();
+        let text = format!(
+            "{base:?} {:?} {} {:?} {:?} {steps}",
+            self.layout, data.name, data.features, data.classes
+        );
+        format!("{:08x}", crc32(text.as_bytes()))
+    }
+
+    /// Whether an answer is one to this question and still stands under the budget.
+    pub fn answered(&self, question: &Question, answer: &Answer) -> bool {
+        let open = answer.int8.is_none() && self.budget.allows(&answer.needs);
+        answer.question == *question && !open
     }
 
     /// Runs one trial. The error is one line.
@@ -149,6 +175,7 @@ impl Space {
         };
         let needs = needs(&order, &learn[..1])?;
         let mut answer = Answer {
+            setting: self.setting(data),
             question: question.clone(),
             needs,
             float: None,
@@ -385,6 +412,7 @@ mod tests {
                 };
                 let int8 = space.budget.allows(&needs).then_some(0.5);
                 Answer {
+                    setting: "0123abcd".into(),
                     question,
                     needs,
                     float: int8,
@@ -394,6 +422,15 @@ mod tests {
             .collect();
         let line = serde_json::to_string(&answers[0]).unwrap();
         assert_eq!(serde_json::from_str::<Answer>(&line).unwrap(), answers[0]);
+        // What was over the budget is asked again under a larger one.
+        let (small, large) = (&answers[0], answers.last().unwrap());
+        let stands = |space: &Space, a: &Answer| space.answered(&a.question, a);
+        assert!(stands(&space, small) && stands(&space, large));
+        let more = Space {
+            budget: Budget::default(),
+            ..space.clone()
+        };
+        assert!(stands(&more, small) && !stands(&more, large));
         let found = candidates(&answers);
         assert_eq!(found.len(), 1);
         assert_eq!((found[0].units[0], found[0].int8.len()), (8, 2));

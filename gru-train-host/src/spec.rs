@@ -206,7 +206,7 @@ pub enum LayerSpec {
 
 /// Which outputs of the last layer make a decision.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case", tag = "kind")]
+#[serde(rename_all = "snake_case", tag = "kind", deny_unknown_fields)]
 pub enum Readout {
     /// The logits after the last step of a window.
     #[default]

@@ -451,14 +451,28 @@ impl TrainConfig {
                 self.label_smoothing
             ));
         }
-        if self.ema.is_some_and(|e| !(0.0..1.0).contains(&e)) {
-            return bad(format!("ema {:?}, expected a decay from 0 to 1", self.ema));
+        self.loss.check().or_else(bad)?;
+        self.adam().check().or_else(bad)?;
+        self.schedule.check().or_else(bad)?;
+        for (name, share) in [
+            ("dropout", self.dropout),
+            ("recurrent_dropout", self.recurrent_dropout),
+        ] {
+            if !(0.0..1.0).contains(&share) {
+                return bad(format!("{name} {share}, expected 0 to below 1"));
+            }
         }
-        if self.clip_norm.is_some_and(|c| !(c.is_finite() && c > 0.0)) {
-            return bad(format!(
-                "clip_norm {:?}, expected a positive number",
-                self.clip_norm
-            ));
+        if let Some(w) = (self.class_weights.iter()).find(|w| !(w.is_finite() && **w >= 0.0)) {
+            return bad(format!("class_weights {w}, expected numbers of 0 or more"));
+        }
+        if !self.class_weights.is_empty() && self.class_weights.iter().all(|w| *w == 0.0) {
+            return bad("class_weights of 0 only, expected a class that counts".into());
+        }
+        if let Some(ema) = self.ema.filter(|e| !(0.0..1.0).contains(e)) {
+            return bad(format!("ema {ema}, expected a decay from 0 to 1"));
+        }
+        if let Some(clip) = (self.clip_norm).filter(|c| !(c.is_finite() && *c > 0.0)) {
+            return bad(format!("clip_norm {clip}, expected a positive number"));
         }
         if !(2..=8).contains(&self.weight_bits) {
             return bad(format!("weight_bits {}, expected 2 to 8", self.weight_bits));
@@ -582,7 +596,7 @@ impl TrainConfig {
 
     fn threads(&self) -> usize {
         if self.threads > 0 {
-            return self.threads;
+            return self.threads.min(MOST_THREADS);
         }
         std::thread::available_parallelism().map_or(1, usize::from)
     }
@@ -759,6 +773,12 @@ pub fn fit_with(
         }
     }
     config.augment.check(data.features).map_err(invalid)?;
+    let weights = config.class_weights.len();
+    if weights > 0 && weights != outputs {
+        return Err(invalid(format!(
+            "class_weights has {weights} numbers, expected one for each of {outputs} classes"
+        )));
+    }
     let per_step = matches!(data.labels, Labels::PerStep(_) | Labels::ValuesPerStep(_));
     if per_step != (config.readout == Readout::Every) {
         return Err(invalid(format!(
@@ -839,11 +859,15 @@ pub fn fit_with(
         _ => None,
     };
     let mut state = State::new(&network, &model, config);
+    let made_of = match &config.checkpoint {
+        Some(_) => checkpoint::made_of(config, data),
+        None => String::new(),
+    };
     if config.resume
         && let Some(path) = &config.checkpoint
         && path.exists()
     {
-        state = checkpoint::read(path, config, state.params.len())?;
+        state = checkpoint::read(path, &made_of, state.params.len())?;
     }
     if let Some(trained) = hooks.trained {
         let float: Vec<f32> = network.flatten(trained.float());
@@ -869,6 +893,7 @@ pub fn fit_with(
             standardize: hooks.model.map(|m| &m.standardize),
             teacher,
             aware,
+            made_of: &made_of,
         };
         job.run(observe, state, until)
     };
@@ -928,6 +953,9 @@ pub fn fit_with(
         model,
     })
 }
+
+/// More would wait for each other: a batch has fewer pieces.
+const MOST_THREADS: usize = 64;
 
 /// Sequences that are run through the float model to find the ranges for the scales.
 const RANGE_SEQUENCES: usize = 256;
@@ -1043,6 +1071,8 @@ struct Job<'a> {
     standardize: Option<&'a Standardize>,
     teacher: Option<Teacher<'a>>,
     aware: Option<&'a Aware>,
+    /// What a checkpoint says that it was made of.
+    made_of: &'a str,
 }
 
 impl Job<'_> {
@@ -1105,7 +1135,7 @@ impl Job<'_> {
                     && let Some(path) = &config.checkpoint
                 {
                     epochs.give_back(state);
-                    result = checkpoint::write(path, config, state);
+                    result = checkpoint::write(path, self.made_of, state);
                     epochs.adam.m = std::mem::take(&mut state.m);
                     epochs.adam.v = std::mem::take(&mut state.v);
                 }

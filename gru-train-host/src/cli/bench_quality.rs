@@ -199,6 +199,13 @@ pub(crate) fn bench_quality(
             return Err(Failure::input(format!("no recipe {name:?} for these data")));
         }
     }
+    let other = match &args.config {
+        Some(path) => Some(train::read_config(path).map_err(Failure::input)?),
+        None => None,
+    };
+    if args.epochs == Some(0) {
+        return Err(Failure::input("--epochs 0, expected at least 1"));
+    }
     console.say(
         "| data set | recipe | classes | float % | int8 % | int8 QAT % | bytes | same decision % | int4 QAT % | bytes |",
     );
@@ -209,8 +216,8 @@ pub(crate) fn bench_quality(
         if !args.features.is_empty() {
             data = data.with_features(&args.features).map_err(Failure::input)?;
         }
-        let mut config = match &args.config {
-            Some(path) => train::read_config(path).map_err(Failure::input)?,
+        let mut config = match &other {
+            Some(config) => config.clone(),
             None => train::parse_config(task.text)
                 .map_err(|e| Failure::input(format!("recipe {}: {e}", task.recipe)))?,
         };

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 use gru_core::Model;
+use gru_core::artifact::Readout;
 use serde_json::{Value, json};
 
 use super::artifact::Loaded;
@@ -84,6 +85,11 @@ pub(crate) fn rate_of(
     let refuse = |what: String| Failure::file(&source.data, what);
     if !model.is_streaming() {
         let what = "a layer reads its window from the end, so it cannot stream";
+        return Err(Failure::file(&loaded.path, what));
+    }
+    if matches!(model.readout(), Readout::Mean { .. }) {
+        let what = "read-out mean averages all steps since a reset, so its decisions come later and later in a stream; \
+                    train with readout every, last or sliding";
         return Err(Failure::file(&loaded.path, what));
     }
     if model.outputs() != data.classes.len() {

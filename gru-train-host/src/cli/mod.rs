@@ -26,6 +26,7 @@ mod tune;
 use std::ffi::OsString;
 use std::io::Write;
 
+use clap::error::ErrorKind;
 use clap::{Parser, Subcommand};
 
 use console::{Console, Failure};
@@ -77,6 +78,14 @@ enum Command {
     Reliability(reliability::ReliabilityArgs),
 }
 
+/// What is wrong with the arguments, and the tips, without the usage: as any other refusal.
+fn in_one_line(text: &str) -> String {
+    let (what, rest) = text.split_once("\n\n").unwrap_or((text, ""));
+    let tips = (rest.lines().map(str::trim)).filter(|line| line.starts_with("tip: "));
+    let lines = what.lines().map(str::trim).chain(tips);
+    lines.collect::<Vec<_>>().join(" ")
+}
+
 /// Runs one command line (the program's name first) and returns the exit code.
 pub fn run<A: Into<OsString> + Clone>(
     args: impl IntoIterator<Item = A>,
@@ -88,8 +97,12 @@ pub fn run<A: Into<OsString> + Clone>(
         Err(e) => {
             // `--help` and `--version` are answers, anything else is a refusal.
             let text = e.render();
-            if e.use_stderr() {
+            if e.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
                 let _ = write!(err, "{text}");
+                return 2;
+            }
+            if e.use_stderr() {
+                let _ = writeln!(err, "{}", in_one_line(&text.to_string()));
                 return 2;
             }
             let _ = write!(out, "{text}");

@@ -75,7 +75,7 @@ fn shard(text: &str) -> Result<(usize, usize), Failure> {
     }
 }
 
-fn lines(path: &PathBuf) -> Result<Vec<Answer>, Failure> {
+fn lines(path: &PathBuf, setting: &str) -> Result<Vec<Answer>, Failure> {
     let text = match std::fs::read_to_string(path) {
         Ok(text) => text,
         Err(e) => return Err(Failure::file(path, e)),
@@ -83,8 +83,14 @@ fn lines(path: &PathBuf) -> Result<Vec<Answer>, Failure> {
     (text.lines().enumerate())
         .filter(|(_, line)| !line.is_empty())
         .map(|(row, line)| {
-            serde_json::from_str(line)
-                .map_err(|e| Failure::file(path, format!("line {}: {e}", row + 1)))
+            let bad = |what: String| Failure::file(path, format!("line {}: {what}", row + 1));
+            let answer: Answer = serde_json::from_str(line).map_err(|e| bad(e.to_string()))?;
+            match answer.setting == setting {
+                true => Ok(answer),
+                false => Err(bad(
+                    "a trial of another recipe, layout or other data; expected those of this search".into(),
+                )),
+            }
         })
         .collect()
 }
@@ -115,14 +121,23 @@ pub(crate) fn search(args: &SearchArgs, console: &mut Console<'_>) -> Result<(),
     let (own, of) = shard(&args.shard)?;
     let data = args.source.labelled()?;
     let questions = space.questions();
+    for question in &questions {
+        let config = TrainConfig {
+            units: question.units.clone(),
+            ..space.base.clone()
+        };
+        config.check().map_err(Failure::input)?;
+    }
+    let setting = space.setting(&data);
     let mut answers = match args.results.exists() {
-        true => lines(&args.results)?,
+        true => lines(&args.results, &setting)?,
         false => Vec::new(),
     };
     for question in questions.iter().filter(|q| q.trial % of == own) {
-        if answers.iter().any(|a| a.question == *question) {
+        if answers.iter().any(|a| space.answered(question, a)) {
             continue;
         }
+        answers.retain(|a| a.question != *question);
         let answer = space
             .answer(question, &data, &mut observer())
             .map_err(|e| Failure::file(&args.source.data, e))?;
@@ -147,7 +162,7 @@ pub(crate) fn search(args: &SearchArgs, console: &mut Console<'_>) -> Result<(),
         write_file(&args.results, text.as_bytes())?;
     }
     for path in &args.also {
-        answers.extend(lines(path)?);
+        answers.extend(lines(path, &setting)?);
     }
     let found = search::candidates(&answers);
     let front = search::front(&found);

@@ -42,8 +42,13 @@ pub(crate) struct Source {
 }
 
 impl Source {
-    fn options(&self) -> csv::Options {
-        csv::Options {
+    fn options(&self) -> Result<csv::Options, Failure> {
+        if let Some(rate) = self.rate.filter(|r| !(r.is_finite() && *r > 0.0)) {
+            return Err(Failure::input(format!(
+                "--rate {rate}, expected a positive number"
+            )));
+        }
+        Ok(csv::Options {
             features: self.features.clone(),
             label: self.label.clone(),
             subject: self.subject.clone(),
@@ -52,7 +57,7 @@ impl Source {
             ragged: self.ragged,
             sample_rate_hz: self.rate,
             ..csv::Options::default()
-        }
+        })
     }
 
     /// One number for all features, or one for each of `features`.
@@ -72,7 +77,7 @@ impl Source {
     pub(crate) fn labelled(&self) -> Result<Dataset, Failure> {
         let options = csv::Options {
             need_labels: true,
-            ..self.options()
+            ..self.options()?
         };
         let data = dataset::open(&self.data, &options)?;
         if self.counts_per_unit.is_empty() {
@@ -88,7 +93,7 @@ impl Source {
 
     /// Reads data for a model that exists: with its features, scales and classes.
     pub(crate) fn for_model(&self, model: &Expected, labels: bool) -> Result<Dataset, Failure> {
-        let mut options = self.options();
+        let mut options = self.options()?;
         options.need_labels = labels;
         options.counts_per_unit.clone_from(&model.counts_per_unit);
         if labels {

@@ -194,6 +194,7 @@ impl TrainArgs {
             Some(ReadoutArg::Every) => Readout::Every,
             None => config.readout,
         };
+        config.check().map_err(Failure::input)?;
         Ok(config)
     }
 }
@@ -292,6 +293,12 @@ fn float_only(
 
 pub(crate) fn train(args: &TrainArgs, console: &mut Console<'_>) -> Result<(), Failure> {
     let config = args.recipe()?;
+    if !(0.0..1.0).contains(&args.test_share) {
+        return Err(Failure::input(format!(
+            "--test-share {}, expected 0 to below 1",
+            args.test_share
+        )));
+    }
     let data = args.source.labelled()?;
     let refuse = |what: String| Failure::file(&args.source.data, what);
     if data.classes.len() < 2 {
@@ -300,6 +307,11 @@ pub(crate) fn train(args: &TrainArgs, console: &mut Console<'_>) -> Result<(), F
             data.classes.len(),
             data.classes.join(", ")
         )));
+    }
+    if config.decision.is_some() && matches!(config.readout, Readout::Mean { .. }) {
+        console.note(
+            "[decision] with read-out mean, which averages all steps since a reset: for a stream use every, last or sliding",
+        );
     }
     let mut cut = Cut::for_data(&data);
     cut.steps = args.window.map_or(cut.steps, NonZeroUsize::get);
@@ -382,7 +394,6 @@ pub(crate) fn train(args: &TrainArgs, console: &mut Console<'_>) -> Result<(), F
     let started = std::time::Instant::now();
     let fresh = train::fresh_model(&config, data.input(), data.classes.len());
     if let Err(why) = quantize::deployable(&fresh) {
-        config.check().map_err(Failure::input)?;
         if config.qat.is_some() {
             return Err(Failure::input(format!("qat: {why}")));
         }

@@ -12,7 +12,8 @@
 //! ```
 //!
 //! With the reset gate before the product, `a_n = W_n·x + b_n + U_n·q` with `q = r ⊙ h`; then
-//! `δq = U_nᵀ·δa_n`, `δr = δq ⊙ h`, and `δh` gets `δq ⊙ r`.
+//! `δq = U_nᵀ·δa_n`, `δr = δq ⊙ h`, and `δh` gets `δq ⊙ r`. Where recurrent dropout is at work, `q` and all products
+//! see `h ⊙ d` in the place of `h`.
 //!
 //! A masked step is a step with `z = 1`: it keeps the state, and every gradient passes through it.
 //!
@@ -665,7 +666,11 @@ fn forward_general<L: Lanes>(
             gates[L::N] = apply(g, clip(pre[L::N]));
             gates[2 * L::N] = apply(g, clip(pre[2 * L::N]));
             if !s.reset_after {
-                work.q[(step * rows + row) * hp + unit] = gates[L::N] * before[row * hp + unit];
+                let seen = match work.drop.is_empty() {
+                    true => before[row * hp + unit],
+                    false => work.dropped[(step * rows + row) * hp + unit],
+                };
+                work.q[(step * rows + row) * hp + unit] = gates[L::N] * seen;
             }
         }
     }
@@ -971,10 +976,14 @@ fn backward_general<L: Lanes>(
         for row in 0..rows {
             let pre = &work.pre[at(block, row) * 3 * L::N + lane..];
             let gates = &mut work.gates[at(block, row) * 4 * L::N + lane..];
-            let (r, h) = (gates[L::N], before[row * hp + unit]);
-            let dq = work.product[row * hp + unit];
-            work.dh[row * hp + unit] += dq * r;
-            gates[L::N] = dq * h * slope(g, pre[L::N], r);
+            let (r, at) = (gates[L::N], row * hp + unit);
+            let (seen, left) = match work.drop.is_empty() {
+                true => (before[at], L::E::ONE),
+                false => (work.dropped[step * rows * hp + at], work.drop[at]),
+            };
+            let dq = work.product[at];
+            work.dh[at] += dq * r * left;
+            gates[L::N] = dq * seen * slope(g, pre[L::N], r);
             gates[3 * L::N] = L::E::ZERO;
             grad.b[block * 4 * L::N + L::N + lane] += gates[L::N];
         }

@@ -6,7 +6,7 @@ use super::simd::Real;
 
 /// What is minimised.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case", tag = "kind")]
+#[serde(rename_all = "snake_case", tag = "kind", deny_unknown_fields)]
 pub enum Loss {
     /// Cross-entropy of the softmax of the outputs.
     Softmax {
@@ -33,6 +33,25 @@ impl Default for Loss {
     fn default() -> Self {
         Self::Softmax {
             label_smoothing: 0.0,
+        }
+    }
+}
+
+impl Loss {
+    /// Whether every number is in its range.
+    pub fn check(self) -> Result<(), String> {
+        match self {
+            Self::Softmax { label_smoothing } | Self::Sigmoid { label_smoothing }
+                if !(0.0..1.0).contains(&label_smoothing) =>
+            {
+                Err(format!(
+                    "label_smoothing {label_smoothing}, expected 0 to 1"
+                ))
+            }
+            Self::Huber { delta } if !(delta.is_finite() && delta > 0.0) => {
+                Err(format!("loss.delta {delta}, expected a positive number"))
+            }
+            _ => Ok(()),
         }
     }
 }
@@ -167,6 +186,17 @@ mod tests {
             let same = distill(&teacher, &teacher, temperature, 2.0, &mut d);
             assert!(same.abs() < 1e-12, "{same}");
         }
+    }
+
+    #[test]
+    fn huber_is_half_the_square_up_to_delta_and_a_line_beyond() {
+        let loss = Loss::Huber { delta: 0.5 };
+        let (y, wanted) = ([1.25, -3.0, 2.5_f64], [1.0, -1.0, 2.0]);
+        let mut d = [0.0; 3];
+        let (found, _) = row(loss, &y, Target::Values(&wanted), 3.0, &mut d);
+        // Errors 0.25, −2 and 0.5: 0.25²/2, 0.5·(2 − 0.25), 0.5²/2.
+        assert_eq!(found, (0.031_25 + 0.875 + 0.125) / 3.0);
+        assert_eq!(d, [0.25, -0.5, 0.5]);
     }
 
     #[test]

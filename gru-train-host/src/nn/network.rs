@@ -292,7 +292,7 @@ impl Network {
         self.input_grid
     }
 
-    /// Leaves out units while training; recurrent dropout needs the reset gate after the product.
+    /// Leaves out units while training.
     pub fn set_dropout(&mut self, dropout: Dropout) -> Result<(), NetworkError> {
         for share in [dropout.output, dropout.recurrent] {
             if !(0.0..1.0).contains(&share) {
@@ -300,12 +300,6 @@ impl Network {
                     "dropout {share}, expected 0 to below 1"
                 )));
             }
-        }
-        let before = |layer: &Layer| matches!(layer, Layer::Gru(s, _) if !s.first.reset_after);
-        if dropout.recurrent > 0.0 && self.layers.iter().any(before) {
-            return Err(NetworkError(
-                "recurrent dropout needs the reset gate after the product".into(),
-            ));
         }
         self.dropout = dropout;
         Ok(())

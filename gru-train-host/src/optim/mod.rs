@@ -19,7 +19,7 @@ pub enum Convention {
 
 /// Adam (Kingma, Ba 2014), or AdamW (Loshchilov, Hutter 2017) where weights decay.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-#[serde(default)]
+#[serde(default, deny_unknown_fields)]
 pub struct AdamConfig {
     /// Decay of the mean of the gradients.
     pub beta1: f64,
@@ -42,6 +42,29 @@ impl Default for AdamConfig {
             convention: Convention::Keras,
             weight_decay: 0.0,
         }
+    }
+}
+
+impl AdamConfig {
+    /// Whether every number is in its range.
+    pub fn check(&self) -> Result<(), String> {
+        for (name, beta) in [("beta1", self.beta1), ("beta2", self.beta2)] {
+            if !(0.0..1.0).contains(&beta) {
+                return Err(format!("optimizer.{name} {beta}, expected 0 to below 1"));
+            }
+        }
+        if let Some(epsilon) = self.epsilon.filter(|e| !(e.is_finite() && *e > 0.0)) {
+            return Err(format!(
+                "optimizer.epsilon {epsilon}, expected a positive number"
+            ));
+        }
+        if !(self.weight_decay.is_finite() && self.weight_decay >= 0.0) {
+            return Err(format!(
+                "weight_decay {}, expected 0 or more",
+                self.weight_decay
+            ));
+        }
+        Ok(())
     }
 }
 
@@ -139,4 +162,47 @@ pub fn clip_norm<E: Real>(gradient: &mut [E], clip: f64, convention: Convention)
         }
     }
     norm
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn decay_is_no_part_of_the_gradient() {
+        let start = [0.8, -0.3, 0.5, -0.6_f64];
+        let gradients = [[0.0; 4], [0.2, -1.0, 0.0, 3.0], [-4.0, 0.1, 0.0, 0.5]];
+        let decays = [true, true, true, false];
+        for convention in [Convention::Keras, Convention::Torch] {
+            let plain = AdamConfig {
+                convention,
+                ..AdamConfig::default()
+            };
+            let decaying = AdamConfig {
+                weight_decay: 0.1,
+                ..plain
+            };
+            let (mut a, mut b) = (Adam::new(4), Adam::new(4));
+            let (mut without, mut with) = (start, start);
+            for (g, lr) in gradients.iter().zip([0.5, 0.01, 0.2]) {
+                let before = without;
+                a.update(&plain, lr, &mut without, g, &decays);
+                // The share that goes, then Adam's own step, which knows nothing of it.
+                let mut expected = with;
+                for k in 0..4 {
+                    if decays[k] {
+                        expected[k] *= 1.0 - lr * 0.1;
+                    }
+                    expected[k] += without[k] - before[k];
+                }
+                b.update(&decaying, lr, &mut with, g, &decays);
+                for (found, expected) in with.iter().zip(expected) {
+                    assert!((found - expected).abs() < 1e-14, "{found} {expected}");
+                }
+                assert_eq!((&a.m, &a.v), (&b.m, &b.v));
+            }
+            assert_eq!(with[3], without[3], "a bias does not decay");
+            assert!((with[2] - 0.5 * 0.95 * 0.999 * 0.98).abs() < 1e-14);
+        }
+    }
 }

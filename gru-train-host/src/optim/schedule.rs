@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 /// How the learning rate changes; factors of the configured rate.
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case", tag = "kind")]
+#[serde(rename_all = "snake_case", tag = "kind", deny_unknown_fields)]
 pub enum Schedule {
     /// Not at all.
     #[default]
@@ -35,6 +35,38 @@ pub enum Schedule {
 }
 
 impl Schedule {
+    /// Whether every number is in its range.
+    pub fn check(self) -> Result<(), String> {
+        let share = |name: &str, value: f64| match (0.0..=1.0).contains(&value) {
+            true => Ok(()),
+            false => Err(format!("schedule.{name} {value}, expected 0 to 1")),
+        };
+        match self {
+            Self::Constant => Ok(()),
+            Self::Cosine { warmup, floor } => {
+                if !(warmup.is_finite() && warmup >= 0.0) {
+                    return Err(format!(
+                        "schedule.warmup {warmup}, expected a number of epochs"
+                    ));
+                }
+                share("floor", floor)
+            }
+            Self::Step {
+                every: epochs,
+                factor,
+            }
+            | Self::Plateau {
+                patience: epochs,
+                factor,
+            } => {
+                if epochs == 0 {
+                    return Err("schedule over 0 epochs, expected at least 1".into());
+                }
+                share("factor", factor)
+            }
+        }
+    }
+
     /// Factor at `done` of `epochs` epochs (fractions count the batches); `drops` counts how often
     /// a plateau was left.
     pub fn factor(self, done: f64, epochs: usize, drops: u32) -> f64 {

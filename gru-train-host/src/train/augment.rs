@@ -53,6 +53,14 @@ impl Augment {
                 return Err(format!("augment: {value}, expected a number ≥ 0"));
             }
         }
+        for (name, share) in [
+            ("channel_drop", self.channel_drop),
+            ("time_warp", self.time_warp),
+        ] {
+            if share > 1.0 {
+                return Err(format!("augment: {name} {share}, expected 0 to 1"));
+            }
+        }
         if let Some(bad) = self.triads.iter().flatten().find(|f| **f >= features) {
             return Err(format!(
                 "augment: triad names feature {bad}, but there are {features}"
@@ -227,6 +235,95 @@ mod tests {
         for (a, b) in x.chunks(3).zip(before.chunks(3)) {
             assert!((raw(a) - raw(b)).abs() < 1e-4 * raw(b));
         }
+    }
+
+    /// What becomes of `x` with each of these seeds.
+    fn changed(augment: &Augment, features: usize, x: &[f32], seeds: u64) -> Vec<Vec<f32>> {
+        let steps = x.len() / features;
+        let piece = Piece { start: 0, steps };
+        let standardize = Standardize::default();
+        let change = |seed| {
+            let (mut rng, mut x) = (Rng::new(seed), x.to_vec());
+            augment.apply(
+                &mut rng,
+                &standardize,
+                features,
+                piece,
+                &mut x,
+                &mut Vec::new(),
+            );
+            x
+        };
+        (0..seeds).map(change).collect()
+    }
+
+    #[test]
+    fn time_runs_at_another_speed_about_the_middle() {
+        let augment = Augment {
+            time_warp: 0.4,
+            ..Augment::default()
+        };
+        // Two clocks: the value is the step, and its negative.
+        let x: Vec<f32> = (0..21).flat_map(|t| [t as f32, -(t as f32)]).collect();
+        let mut speeds = Vec::new();
+        for warped in changed(&augment, 2, &x, 200) {
+            let clock = |t: usize| warped[2 * t];
+            let speed = clock(11) - clock(10);
+            for t in 0..21 {
+                let at = (10.0 + (t as f32 - 10.0) * speed).clamp(0.0, 20.0);
+                assert!((clock(t) - at).abs() < 1e-4, "{t}: {} {at}", clock(t));
+                assert_eq!(warped[2 * t + 1], -clock(t));
+            }
+            speeds.push(speed);
+        }
+        assert!(speeds.iter().all(|s| (0.599..=1.401).contains(s)));
+        let slow = speeds.iter().filter(|s| **s < 0.7).count();
+        let fast = speeds.iter().filter(|s| **s > 1.3).count();
+        assert!(slow > 10 && fast > 10, "{slow} {fast}");
+    }
+
+    #[test]
+    fn time_moves_and_the_edge_is_repeated() {
+        let augment = Augment {
+            time_shift: 3,
+            ..Augment::default()
+        };
+        let x: Vec<f32> = (0..12).map(|t| t as f32).collect();
+        let shifts = changed(&augment, 1, &x, 200).into_iter().map(|moved| {
+            let shift = moved[6] - 6.0;
+            for (t, m) in moved.iter().enumerate() {
+                assert!((m - (t as f32 + shift).clamp(0.0, 11.0)).abs() < 1e-4);
+            }
+            shift
+        });
+        let shifts: Vec<f32> = shifts.collect();
+        assert!(shifts.iter().all(|s| s.abs() <= 3.0));
+        assert!(shifts.iter().any(|s| *s < -2.5) && shifts.iter().any(|s| *s > 2.5));
+    }
+
+    #[test]
+    fn a_dropped_channel_is_its_mean_all_the_time_and_the_others_are_as_they_were() {
+        let augment = Augment {
+            channel_drop: 0.3,
+            ..Augment::default()
+        };
+        let x: Vec<f32> = (1..=15).map(|k| k as f32).collect();
+        let (mut gone, mut mixed) = ([0; 3], 0);
+        for dropped in changed(&augment, 3, &x, 1000) {
+            let mut now = 0;
+            for f in 0..3 {
+                let column = |x: &[f32]| x.iter().skip(f).step_by(3).copied().collect::<Vec<_>>();
+                if column(&dropped) == [0.0; 5] {
+                    gone[f] += 1;
+                    now += 1;
+                } else {
+                    assert_eq!(column(&dropped), column(&x));
+                }
+            }
+            mixed += usize::from(now == 1 || now == 2);
+        }
+        assert!(gone.iter().all(|n| (250..350).contains(n)), "{gone:?}");
+        assert!(mixed > 500, "each by itself: {mixed}");
     }
 
     #[test]

@@ -6,39 +6,60 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
+use gru_core::artifact::crc32;
+
 use super::{State, TrainConfig, TrainError};
+use crate::nn::data::{Labels, Sequences};
 
 /// Says that a file is a checkpoint, and in which format.
-const MAGIC: [u8; 8] = *b"GRUCKPT1";
+const MAGIC: [u8; 8] = *b"GRUCKPT2";
 
 #[derive(Serialize, Deserialize)]
 struct Stored {
     magic: [u8; 8],
-    /// The recipe, without what may differ between two runs.
-    recipe: String,
+    made_of: String,
     state: State,
 }
 
-/// What must be the same in the run that goes on.
-fn recipe(config: &TrainConfig) -> String {
+/// What must be the same in the run that goes on: the recipe, without what may differ between two runs, and the
+/// sequences.
+pub(super) fn made_of(config: &TrainConfig, data: &Sequences<'_>) -> String {
     let same = TrainConfig {
         threads: 0,
         checkpoint: None,
         resume: false,
         ..config.clone()
     };
-    format!("{same:?}")
+    let (mut values, mut bytes) = (Vec::new(), Vec::new());
+    let mut sum = 0_u32;
+    for index in 0..data.count {
+        data.read(index, data.length(index), &mut values);
+        bytes.clear();
+        bytes.extend_from_slice(&sum.to_le_bytes());
+        bytes.extend(values.iter().flat_map(|v| v.to_le_bytes()));
+        sum = crc32(&bytes);
+    }
+    let all =
+        |bytes: &mut dyn Iterator<Item = [u8; 4]>| crc32(&bytes.flatten().collect::<Vec<_>>());
+    let labels = match data.labels {
+        Labels::PerSequence(l) | Labels::PerStep(l) => all(&mut l.iter().map(|l| l.to_le_bytes())),
+        Labels::Values(v) | Labels::ValuesPerStep(v) => all(&mut v.iter().map(|v| v.to_le_bytes())),
+    };
+    format!(
+        "{same:?} on {} sequences {sum:08x} {labels:08x}",
+        data.count
+    )
 }
 
 /// Writes beside the old file and replaces it in one step: a crash leaves the old or the new one.
-pub(super) fn write(path: &Path, config: &TrainConfig, state: &State) -> Result<(), TrainError> {
+pub(super) fn write(path: &Path, made_of: &str, state: &State) -> Result<(), TrainError> {
     let fail = |what: String| TrainError::Checkpoint {
         path: path.to_path_buf(),
         what,
     };
     let stored = Stored {
         magic: MAGIC,
-        recipe: recipe(config),
+        made_of: made_of.to_owned(),
         state: state.clone(),
     };
     let bytes = postcard::to_stdvec(&stored).map_err(|e| fail(e.to_string()))?;
@@ -54,12 +75,8 @@ pub(super) fn write(path: &Path, config: &TrainConfig, state: &State) -> Result<
         .map_err(|e| fail(e.to_string()))
 }
 
-/// Reads a state that was written with the same recipe.
-pub(super) fn read(
-    path: &Path,
-    config: &TrainConfig,
-    parameters: usize,
-) -> Result<State, TrainError> {
+/// Reads a state that was written with the same recipe on the same data.
+pub(super) fn read(path: &Path, made_of: &str, parameters: usize) -> Result<State, TrainError> {
     let fail = |what: String| TrainError::Checkpoint {
         path: path.to_path_buf(),
         what,
@@ -70,9 +87,9 @@ pub(super) fn read(
     }
     let stored: Stored =
         postcard::from_bytes(&bytes).map_err(|e| fail(format!("cannot be read: {e}")))?;
-    if stored.recipe != recipe(config) {
+    if stored.made_of != made_of {
         return Err(fail(
-            "was made with another recipe; remove it or use the same one".into(),
+            "was made with another recipe or on other data; remove it or use the same".into(),
         ));
     }
     if stored.state.params.len() != parameters {

@@ -141,6 +141,15 @@ fn resuming_gives_the_same_bits() {
         .unwrap_err()
         .to_string();
     assert!(error.contains("another recipe"), "{error}");
+    // Nor do other data, whatever differs.
+    let mut moved = x.clone();
+    moved[50] += 1e-3;
+    let turned: Vec<i32> = labels.iter().map(|l| 1 - l).collect();
+    for (x, labels) in [(&moved, &labels), (&x, &turned)] {
+        let data = Sequences::windows(x, 2, 7, labels);
+        let error = fit(&config, &data, None, 2, &mut silent()).unwrap_err();
+        assert!(error.to_string().contains("on other data"), "{error}");
+    }
     std::fs::write(&path, b"something else").unwrap();
     let error = fit(&config, &data, None, 2, &mut silent())
         .unwrap_err()
@@ -622,4 +631,278 @@ fn a_class_without_weight_is_not_learnt() {
     };
     assert!(of_ones(vec![]) > 50);
     assert_eq!(of_ones(vec![1.0, 0.0]), 0);
+}
+
+/// A recipe whose epochs are one batch each, and its parameters after each of so many.
+fn trajectory(config: &TrainConfig, data: &Sequences<'_>, epochs: usize) -> Vec<Vec<f32>> {
+    let flat = |model: &ModelSpec| {
+        let network = Network::new::<f32>(model, Loss::default(), Isa::all()[0]).unwrap();
+        network.flatten::<f32>(model)
+    };
+    let after = |epochs| {
+        let config = TrainConfig {
+            epochs,
+            ema: None,
+            ..config.clone()
+        };
+        flat(&fit(&config, data, None, 2, &mut silent()).unwrap().model)
+    };
+    let fresh = flat(&fresh_model(config, data.features, 2));
+    std::iter::once(fresh)
+        .chain((1..=epochs).map(after))
+        .collect()
+}
+
+#[test]
+fn averaged_weights_are_the_mean_that_the_decay_says_and_are_validated() {
+    let (x, labels) = toy(40, 6, 41);
+    let data = Sequences::windows(&x, 2, 6, &labels);
+    let config = TrainConfig {
+        epochs: 5,
+        ema: Some(0.3),
+        ..small()
+    };
+    let steps = trajectory(&config, &data, 5);
+    let mut mean: Vec<f64> = steps[0].iter().map(|p| f64::from(*p)).collect();
+    // (1 + k) / (10 + k) until the decay is less.
+    for (step, keep) in (steps[1..].iter()).zip([2.0 / 11.0, 3.0 / 12.0, 0.3, 0.3, 0.3]) {
+        for (mean, now) in mean.iter_mut().zip(step) {
+            *mean = keep * *mean + (1.0 - keep) * f64::from(*now);
+        }
+    }
+    let fitted = fit(&config, &data, Some(&data), 2, &mut silent()).unwrap();
+    let network = Network::new::<f32>(&fitted.model, Loss::default(), Isa::all()[0]).unwrap();
+    let found = network.flatten::<f32>(&fitted.model);
+    for (found, mean) in found.iter().zip(&mean) {
+        assert!((f64::from(*found) - mean).abs() < 1e-6, "{found} {mean}");
+    }
+    assert_ne!(&found, steps.last().unwrap());
+    let judged = evaluate(&fitted.model, &data, 1).unwrap().loss;
+    let last = fitted.history[4].validation_loss.unwrap();
+    assert!((judged - last).abs() < 1e-6, "{judged} {last}");
+}
+
+#[test]
+fn training_stops_when_validation_gets_no_better_and_goes_back_to_the_best_epoch() {
+    let (x, labels) = toy(40, 8, 42);
+    let data = Sequences::windows(&x, 2, 8, &labels);
+    let config = TrainConfig {
+        epochs: 60,
+        lr: 0.05,
+        patience: Some(3),
+        ..small()
+    };
+    // Two in five labels are wrong: what is learnt helps on the others at first.
+    let doubtful: Vec<i32> = (0..40)
+        .map(|k| (labels[k] + i32::from(k % 5 < 2)) % 2)
+        .collect();
+    let wrong: Vec<i32> = labels.iter().map(|l| 1 - l).collect();
+    let mut best = Vec::new();
+    for labels in [&doubtful, &wrong, &labels] {
+        let other = Sequences::windows(&x, 2, 8, labels);
+        let fitted = fit(&config, &data, Some(&other), 2, &mut silent()).unwrap();
+        let losses: Vec<f64> = fitted
+            .history
+            .iter()
+            .map(|e| e.validation_loss.unwrap())
+            .collect();
+        let lowest = (0..losses.len()).fold(0, |a, k| if losses[k] < losses[a] { k } else { a });
+        assert_eq!(fitted.best_epoch, Some(lowest));
+        assert_eq!(losses.len(), (lowest + 3 + 1).min(60), "{losses:?}");
+        // Validation chooses, and nothing else: the same weights as without it.
+        let until = TrainConfig {
+            epochs: lowest + 1,
+            patience: None,
+            ..config.clone()
+        };
+        let same = fit(&until, &data, None, 2, &mut silent()).unwrap();
+        assert_eq!(fitted.model, same.model);
+        best.push(lowest);
+    }
+    assert!(
+        (2..50).contains(&best[0]) && best[1] == 0 && best[2] > best[0],
+        "{best:?}"
+    );
+}
+
+#[test]
+fn the_rate_follows_its_schedule_batch_by_batch() {
+    let (x, labels) = toy(200, 4, 43);
+    let data = Sequences::windows(&x, 2, 4, &labels);
+    let rates = |schedule| {
+        let config = TrainConfig {
+            schedule,
+            ..small()
+        };
+        let fitted = fit(&config, &data, None, 2, &mut silent()).unwrap();
+        fitted.history.iter().map(|e| e.lr).collect::<Vec<f64>>()
+    };
+    let near = |found: Vec<f64>, expected: [f64; 6]| {
+        let all = found.iter().zip(expected);
+        assert!(
+            all.clone().all(|(a, b)| (a - 0.01 * b).abs() < 1e-5),
+            "{found:?}"
+        );
+        assert_eq!(all.count(), 6);
+    };
+    let step = Schedule::Step {
+        every: 2,
+        factor: 0.5,
+    };
+    near(rates(step), [1.0, 1.0, 0.5, 0.5, 0.25, 0.25]);
+    // The last of five batches of an epoch begins 0.8 into it.
+    let cosine = Schedule::Cosine {
+        warmup: 1.0,
+        floor: 0.1,
+    };
+    let fall = |done: f64| 0.1 + 0.45 * (1.0 + (std::f64::consts::PI * (done - 1.0) / 5.0).cos());
+    near(
+        rates(cosine),
+        [0.801, fall(1.8), fall(2.8), fall(3.8), fall(4.8), fall(5.8)],
+    );
+}
+
+/// Mean loss and gradient of a batch in f64.
+fn batch_of(
+    model: &ModelSpec,
+    set: Sequences<'_>,
+    class_weights: &[f32],
+    indices: &[usize],
+) -> (f64, Vec<f64>) {
+    let network = Network::new::<f64>(model, Loss::default(), Isa::all()[0]).unwrap();
+    let setup = Setup {
+        network: &network,
+        sets: &[set],
+        class_weights,
+        threads: 1,
+        change: None,
+        teacher: None,
+    };
+    setup.run(|session: &mut Session<'_, f64>| {
+        session.set_weights(&network.flatten::<f64>(model));
+        let loss = session.batch(0, indices, None).loss;
+        (loss, session.gradient().to_vec())
+    })
+}
+
+#[test]
+fn a_weight_counts_as_if_the_sequence_were_there_more_often() {
+    let (x, _) = toy(4, 7, 44);
+    let labels = [0, 1, 2, 1];
+    let data = Sequences::windows(&x, 2, 7, &labels);
+    let model = fresh_model(&small(), 2, 3);
+    let same = |found: (f64, Vec<f64>), expected: &(f64, Vec<f64>)| {
+        assert!((found.0 - expected.0).abs() < 1e-12);
+        for (a, b) in found.1.iter().zip(&expected.1) {
+            assert!((a - b).abs() < 1e-12, "{a} {b}");
+        }
+    };
+    let often = batch_of(&model, data, &[], &[0, 1, 1, 1, 2, 2, 3, 3, 3]);
+    // Only the ratio counts.
+    for scale in [1.0, 0.25] {
+        let weights = [1.0, 3.0, 2.0, 3.0].map(|w| w * scale);
+        let weighted = Sequences {
+            weights: Some(&weights),
+            ..data
+        };
+        same(batch_of(&model, weighted, &[], &[0, 1, 2, 3]), &often);
+        let classes = [1.0, 3.0, 2.0].map(|w| w * scale);
+        same(batch_of(&model, data, &classes, &[0, 1, 2, 3]), &often);
+    }
+    let half = [1.0, 1.5, 2.0, 1.5];
+    let both = Sequences {
+        weights: Some(&half),
+        ..data
+    };
+    same(
+        batch_of(&model, both, &[1.0, 2.0, 1.0], &[0, 1, 2, 3]),
+        &often,
+    );
+    // A weight of zero is absence.
+    let gone = [1.0, 0.0, 1.0, 1.0];
+    let gone = Sequences {
+        weights: Some(&gone),
+        ..data
+    };
+    let without = batch_of(&model, data, &[], &[0, 2, 3]);
+    same(batch_of(&model, gone, &[], &[0, 1, 2, 3]), &without);
+}
+
+#[test]
+fn settings_out_of_range_and_unknown_keys_are_named() {
+    for (text, part) in [
+        ("optimizer = { beta = 0.9 }", "`beta`"),
+        ("optimizer = { beta1 = 1.0 }", "optimizer.beta1 1"),
+        ("optimizer = { beta2 = -0.1 }", "optimizer.beta2 -0.1"),
+        ("optimizer = { epsilon = 0.0 }", "optimizer.epsilon 0"),
+        ("optimizer = { weight_decay = -1.0 }", "weight_decay -1"),
+        ("weight_decay = nan", "weight_decay NaN"),
+        ("schedule = { kind = \"linear\" }", "`linear`"),
+        ("schedule = { kind = \"cosine\", warm_up = 2 }", "`warm_up`"),
+        (
+            "schedule = { kind = \"cosine\", warmup = -1 }",
+            "schedule.warmup -1",
+        ),
+        (
+            "schedule = { kind = \"cosine\", floor = 2 }",
+            "schedule.floor 2",
+        ),
+        (
+            "schedule = { kind = \"step\", every = 0, factor = 0.5 }",
+            "0 epochs",
+        ),
+        (
+            "schedule = { kind = \"step\", every = 2, factor = -1 }",
+            "schedule.factor -1",
+        ),
+        (
+            "schedule = { kind = \"plateau\", patience = 2, factor = nan }",
+            "schedule.factor NaN",
+        ),
+        ("loss = { kind = \"huber\", delta = -1 }", "loss.delta -1"),
+        (
+            "loss = { kind = \"softmax\", smoothing = 0.1 }",
+            "`smoothing`",
+        ),
+        (
+            "loss = { kind = \"sigmoid\", label_smoothing = 1.5 }",
+            "label_smoothing 1.5",
+        ),
+        ("readout = { kind = \"mean\", skips = 3 }", "`skips`"),
+        ("readout = { kind = \"mean\", skip = -3 }", "-3"),
+        ("class_weights = [1, -1]", "class_weights -1"),
+        ("class_weights = [0, 0]", "class_weights of 0"),
+        ("dropout = 1.0", "dropout 1"),
+        ("recurrent_dropout = -0.1", "recurrent_dropout -0.1"),
+        ("ema = 1.0", "ema 1,"),
+        ("clip_norm = -1", "clip_norm -1"),
+        ("qat = { epochs = 1, bit = 4 }", "`bit`"),
+        (
+            "distill = { units = [8], epochs = 1, temprature = 2 }",
+            "`temprature`",
+        ),
+        ("augment = { jiter = 0.1 }", "`jiter`"),
+        ("batch = -1", "-1"),
+        ("units = [100000]", "units [100000]"),
+        ("units = [4", "array"),
+    ] {
+        let error = parse_config(text).unwrap_err().to_string();
+        assert!(error.contains(part), "{text}: {error}");
+        assert_eq!(error.lines().count(), 1, "{text}: {error}");
+    }
+    let (x, labels) = toy(10, 5, 45);
+    let data = Sequences::windows(&x, 2, 5, &labels);
+    for (text, part) in [
+        ("augment = { channel_drop = 1.5 }", "channel_drop 1.5"),
+        ("augment = { time_warp = 1.5 }", "time_warp 1.5"),
+        ("augment = { jitter = -0.1 }", "-0.1"),
+        ("augment = { triads = [[0, 1, 2]] }", "feature 2"),
+        ("class_weights = [1, 1, 1]", "class_weights has 3"),
+    ] {
+        let config = parse_config(text).unwrap();
+        let error = fit(&config, &data, None, 2, &mut silent())
+            .unwrap_err()
+            .to_string();
+        assert!(error.contains(part), "{text}: {error}");
+    }
 }
