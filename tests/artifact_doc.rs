@@ -286,6 +286,27 @@ fn golden_digests() -> Vec<(String, u64)> {
 }
 
 #[test]
+fn the_description_names_every_error() {
+    let source = std::fs::read_to_string(folder("../gru-core/src/load.rs")).expect("load.rs");
+    let (_, rest) = source.split_once("pub enum LoadError {\n").expect("enum");
+    let (variants, _) = rest.split_once("\n}").expect("end of enum");
+    let names: Vec<&str> = variants
+        .lines()
+        .filter_map(|line| line.strip_prefix("    "))
+        .filter(|line| line.starts_with(char::is_uppercase))
+        .filter_map(|line| line.split(|c: char| !c.is_alphanumeric()).next())
+        .collect();
+    assert!(names.len() >= 13, "{names:?}");
+    let text =
+        std::fs::read_to_string(folder("../gru-core/docs/artifact.md")).expect("artifact.md");
+    for name in names {
+        // `Name`, `Name { … }` or `Name(…)`.
+        let found = ["`", " {", "("].map(|after| text.contains(&format!("`{name}{after}")));
+        assert!(found.contains(&true), "artifact.md does not tell of {name}");
+    }
+}
+
+#[test]
 fn golden_files_of_every_version_compute_the_same_bits() {
     if bless() {
         // Files of a released version are never written again: only missing ones are.

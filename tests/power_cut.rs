@@ -6,7 +6,7 @@ use ed25519_compact::{KeyPair, Seed, Signature};
 use embedded_storage::nor_flash::{NorFlash, ReadNorFlash};
 use gru_core::artifact::crc32;
 use gru_core::slot::{Gate, MARKS, Record, Running, Slot, SlotFault, Status, UNIT, select};
-use gru_core::update::{Slots, Update, UpdateError, confirm, reject};
+use gru_core::update::{Fallback, Slots, Update, UpdateError, confirm, reject};
 use gru_train_host::reliability::flash::{FlashFault, MockFlash, Torn};
 use gru_train_host::reliability::power_cut::{
     Before, OPEN, Product, Scheme, SmallFlash, Stage, install, mapped, package, slot_image,
@@ -128,6 +128,7 @@ fn trusting_boot(flash: &SmallFlash, slots: Slots) -> Option<Running> {
             } else {
                 Status::Confirmed
             },
+            refused: None,
         })
     };
     [one(Slot::A, a), one(Slot::B, b)]
@@ -176,14 +177,21 @@ fn control_update_in_place_is_found() {
     let faulty = Faulty {
         boot: product_boot,
         update: |flash, slots, running, package| {
-            let swapped = running.map(|running| Running {
-                slot: running.slot.other(),
-                ..running
-            });
-            Product.update(flash, slots, swapped, package)
+            let start = slots.start(running.map_or(Slot::A, |running| running.slot));
+            let image = slot_image(package, slots.slot_len() as usize, Status::Pending);
+            let mark = image.len() - MARKS;
+            flash
+                .erase(start, start + slots.slot_len())
+                .map_err(UpdateError::Flash)?;
+            for part in [0..package.len().next_multiple_of(4), mark..mark + UNIT] {
+                flash
+                    .write(start + part.start as u32, &image[part])
+                    .map_err(UpdateError::Flash)?;
+            }
+            Ok(())
         },
     };
-    let sweep = Stage::<4, 128>::new(64, Before::Older, 1).sweep(&faulty, false);
+    let sweep = Stage::<4, 128>::new(64, Before::Erased, 1).sweep(&faulty, false);
     assert!(sweep.violations > 0);
     let first = sweep.first.expect("a violation");
     assert!(first.contains("tick"), "{first}");
@@ -243,6 +251,7 @@ fn control_choosing_the_older_model_is_found() {
                     slot,
                     sequence: stored.sequence,
                     status: stored.status,
+                    refused: None,
                 })
             };
             [open(Slot::A, a), open(Slot::B, b)]
@@ -385,7 +394,8 @@ fn an_update_waits_for_the_verdict_on_the_running_model() {
         ),
         Err(UpdateError::Unconfirmed)
     );
-    reject(&mut flash, slots, trial).expect("rejected");
+    let fallback = Fallback::check(mapped(&flash, slots)[0], &OPEN).expect("model 5");
+    reject(&mut flash, slots, trial, fallback).expect("rejected");
     assert_eq!(running(&flash, slots), first);
     // The same number may come again, mended.
     let trial = install(
@@ -400,7 +410,7 @@ fn an_update_waits_for_the_verdict_on_the_running_model() {
     let confirmed = confirm(&mut flash, slots, trial).expect("confirmed");
     assert_eq!(confirm(&mut flash, slots, confirmed), Ok(confirmed));
     assert_eq!(
-        reject(&mut flash, slots, trial),
+        reject(&mut flash, slots, trial, fallback),
         Err(UpdateError::Confirmed),
         "also when the caller's view is out of date"
     );
@@ -565,9 +575,21 @@ fn a_flipped_signature_is_refused_and_nothing_is_parsed() {
     verified.set(0);
     let [a, b] = mapped(&flash, slots);
     let selection = select(a, b, &gate);
-    assert_eq!(selection.running(), first);
+    let now = selection.running();
+    let without = now.map(|now| Running {
+        refused: None,
+        ..now
+    });
+    assert_eq!((without, selection.refused), (first, Some(2)));
     assert_eq!(selection.faults, [None, Some(SlotFault::Signature)]);
     assert_eq!((verified.get(), parsed.get()), (2, 1));
+
+    // Over the foreign package goes a newer one, by a caller who knows that the gate refused it.
+    let good = signed(3, &[2; 40]);
+    assert_eq!(
+        install(&mut flash, slots, first, &good, &gate, 16),
+        Err(UpdateError::Stale)
+    );
 
     // An old signed model under a higher number: the number is signed too.
     let mut replayed = signed(1, &[1; 40]);
@@ -578,11 +600,11 @@ fn a_flipped_signature_is_refused_and_nothing_is_parsed() {
     };
     replayed[..UNIT].copy_from_slice(&newer.to_bytes());
     assert_eq!(
-        install(&mut flash, slots, first, &replayed, &gate, 16),
+        install(&mut flash, slots, now, &replayed, &gate, 16),
         Err(UpdateError::Refused(SlotFault::Signature))
     );
 
-    let trial = install(&mut flash, slots, first, &good, &gate, 16).expect("the good one");
+    let trial = install(&mut flash, slots, now, &good, &gate, 16).expect("the good one");
     assert_eq!(running(&flash, slots), Some(trial));
 
     // Control: a hook that always agrees lets the flipped signature through to the parser.
@@ -594,4 +616,186 @@ fn a_flipped_signature_is_refused_and_nothing_is_parsed() {
     let [a, b] = mapped(&flash, slots);
     assert!(select(a, b, &careless).run.is_some());
     assert!(parsed.get() > before);
+}
+
+// ---- what the caller says, against what the flash holds ----------------------------------------
+
+#[test]
+fn a_running_value_from_before_the_last_update_erases_nothing() {
+    let (mut flash, slots) = flash_with(&package(1, &[1; 8], &[]), Status::Confirmed);
+    let boot = running(&flash, slots);
+    let three = package(3, &[3; 8], &[]);
+    let trial = install(&mut flash, slots, boot, &three, &OPEN, 8).expect("committed");
+    let confirmed = confirm(&mut flash, slots, trial).expect("confirmed");
+    let before = flash.bytes().to_vec();
+    for sequence in [2, 3, 4] {
+        let update = package(sequence, &[9; 8], &[]);
+        let end = install(&mut flash, slots, boot, &update, &OPEN, 8);
+        assert_eq!(end, Err(UpdateError::Stale), "{sequence}");
+        // Nor does a caller who knows of no model.
+        if sequence < 4 {
+            let end = install(&mut flash, slots, None, &update, &OPEN, 8);
+            assert!(
+                matches!(
+                    end,
+                    Err(UpdateError::Rollback {
+                        required: Some(4),
+                        ..
+                    })
+                ),
+                "{end:?}"
+            );
+        }
+    }
+    assert_eq!(flash.bytes(), before);
+    assert_eq!(running(&flash, slots), Some(confirmed));
+    // Without a running model the newest one stays until the next one is committed.
+    let update = package(4, &[4; 8], &[]);
+    let begun = Update::begin(
+        &mut flash,
+        slots,
+        None,
+        0,
+        update.first_chunk().expect("record"),
+    );
+    assert_eq!(begun.map(|update| update.target()), Ok(Slot::A));
+    assert_eq!(running(&flash, slots), Some(confirmed));
+}
+
+#[test]
+fn a_model_that_rotted_since_boot_does_not_cost_the_other_one() {
+    let (mut flash, slots) = flash_with(&package(1, &[1; 8], &[]), Status::Confirmed);
+    let boot = running(&flash, slots);
+    let two = package(2, &[2; 8], &[]);
+    let trial = install(&mut flash, slots, boot, &two, &OPEN, 8).expect("committed");
+    let confirmed = confirm(&mut flash, slots, trial).expect("confirmed");
+    let mut bytes = flash.bytes().to_vec();
+    bytes[SLOT + UNIT] ^= 1;
+    flash.provision(0, &bytes);
+    let three = package(3, &[3; 8], &[]);
+    let end = install(&mut flash, slots, Some(confirmed), &three, &OPEN, 8);
+    assert_eq!(end, Err(UpdateError::Stale));
+    // The next boot runs the older one; the number that was confirmed is kept in mind, and may come again.
+    let older = running(&flash, slots);
+    assert_eq!(older, boot);
+    let [_, rotten] = mapped(&flash, slots);
+    assert_eq!(
+        gru_core::slot::read(rotten).map(|_| ()),
+        Err(SlotFault::Damaged)
+    );
+    let one = package(1, &[1; 8], &[]);
+    assert!(install(&mut flash, slots, older, &one, &OPEN, 8).is_err());
+    assert!(install(&mut flash, slots, older, &two, &OPEN, 8).is_ok());
+}
+
+#[test]
+fn a_newer_package_that_the_gate_refuses_may_be_overwritten() {
+    let (mut flash, slots) = flash_with(&package(1, &[1; 8], &[]), Status::Confirmed);
+    let boot = running(&flash, slots);
+    let three = package(3, &[3; 8], &[]);
+    let trial = install(&mut flash, slots, boot, &three, &OPEN, 8).expect("committed");
+    confirm(&mut flash, slots, trial).expect("confirmed");
+    // Another firmware, which does not load model 3.
+    let gate = Gate {
+        accept: &|artifact| artifact != [3; 8],
+        ..OPEN
+    };
+    let [a, b] = mapped(&flash, slots);
+    let now = select(a, b, &gate).running();
+    assert_eq!(
+        now.map(|now| (now.sequence, now.refused)),
+        Some((1, Some(3)))
+    );
+    for (sequence, good) in [(2, false), (3, false), (4, true)] {
+        let update = package(sequence, &[sequence as u8; 8], &[]);
+        let end = install(&mut flash, slots, now, &update, &gate, 8);
+        assert_eq!(end.is_ok(), good, "{sequence}: {end:?}");
+    }
+    // Model 4 is there now: the value from before is out of date.
+    let five = package(5, &[5; 8], &[]);
+    let end = install(&mut flash, slots, now, &five, &gate, 8);
+    assert_eq!(end, Err(UpdateError::Stale));
+}
+
+#[test]
+fn a_model_without_a_fallback_is_not_rejected() {
+    // A first installation.
+    let mut flash = SmallFlash::new(2 * SLOT / 128);
+    let slots = slots(&flash);
+    let one = package(1, &[1; 8], &[]);
+    let trial = install(&mut flash, slots, None, &one, &OPEN, 8).expect("committed");
+    let [_, b] = mapped(&flash, slots);
+    assert_eq!(Fallback::check(b, &OPEN), Err(SlotFault::Empty));
+    // The way out is a newer one, which nothing is lost for.
+    let two = package(2, &[2; 8], &[]);
+    let second = install(&mut flash, slots, Some(trial), &two, &OPEN, 8).expect("committed");
+    let [a, _] = mapped(&flash, slots);
+    let fallback = Fallback::check(a, &OPEN).expect("model 1");
+    let refuses = Gate {
+        verify: &|_| false,
+        ..OPEN
+    };
+    assert_eq!(Fallback::check(a, &refuses), Err(SlotFault::Signature));
+
+    // The older model rots after it was checked.
+    let mut rotten = flash.clone();
+    let mut bytes = rotten.bytes().to_vec();
+    bytes[UNIT] ^= 1;
+    rotten.provision(0, &bytes);
+    assert_eq!(
+        reject(&mut rotten, slots, second, fallback),
+        Err(UpdateError::NoFallback)
+    );
+    assert_eq!(running(&rotten, slots), Some(second));
+
+    assert_eq!(reject(&mut flash, slots, second, fallback), Ok(()));
+    assert_eq!(running(&flash, slots), Some(trial));
+    // A rejected model is neither confirmed nor a fallback.
+    assert_eq!(
+        confirm(&mut flash, slots, second),
+        Err(UpdateError::Refused(SlotFault::Rejected))
+    );
+    let [_, b] = mapped(&flash, slots);
+    assert_eq!(Fallback::check(b, &OPEN), Err(SlotFault::Rejected));
+    assert_eq!(
+        reject(&mut flash, slots, trial, fallback),
+        Err(UpdateError::NoFallback)
+    );
+    assert_eq!(running(&flash, slots), Some(trial));
+}
+
+#[test]
+fn an_empty_or_foreign_slot_is_not_marked() {
+    let (mut flash, slots) = flash_with(&package(1, &[1; 8], &[]), Status::Pending);
+    let now = running(&flash, slots).expect("model 1");
+    let before = flash.bytes().to_vec();
+    let empty = Running {
+        slot: Slot::B,
+        ..now
+    };
+    assert_eq!(
+        confirm(&mut flash, slots, empty),
+        Err(UpdateError::Refused(SlotFault::Empty))
+    );
+    let foreign = Running { sequence: 2, ..now };
+    assert_eq!(confirm(&mut flash, slots, foreign), Err(UpdateError::Stale));
+    assert_eq!(flash.bytes(), before);
+}
+
+#[test]
+fn the_older_model_runs_when_the_confirmed_one_rots() {
+    let (mut flash, slots) = flash_with(&package(1, &[1; 8], &[]), Status::Confirmed);
+    let boot = running(&flash, slots);
+    let two = package(2, &[2; 8], &[]);
+    let trial = install(&mut flash, slots, boot, &two, &OPEN, 8).expect("committed");
+    confirm(&mut flash, slots, trial).expect("confirmed");
+    let bytes = flash.bytes().to_vec();
+    for bit in (0..bytes.len() * 8 / 2).filter(|bit| bit / 8 < SLOT - 2 * UNIT) {
+        let mut hurt = bytes.clone();
+        hurt[SLOT + bit / 8] ^= 1 << (bit % 8);
+        let mut flash = flash.clone();
+        flash.provision(0, &hurt);
+        let runs = running(&flash, slots).map(|now| now.sequence);
+        assert!(matches!(runs, Some(1 | 2)), "bit {bit}: {runs:?}");
+    }
 }

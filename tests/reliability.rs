@@ -1,15 +1,16 @@
 //! Rows of the reliability table that need no hostile bytes: accumulators, floats, flips, long runs, counters, snapshots.
 
-use gru_core::artifact::Readout;
+use gru_core::artifact::{GapPolicy, Readout};
+use gru_core::input::{FeatureParams, Sample};
 use gru_core::layout::Layout;
 use gru_core::random::{self, SplitMix};
 use gru_core::writer::{Aligned, write};
 use gru_core::{Model, Verify};
 use gru_train_host::reliability::blobs::references;
-use gru_train_host::reliability::faults::{Stream, curves, recovery};
+use gru_train_host::reliability::faults::{Stream, curves, recovery, with_gap};
 use gru_train_host::reliability::stream::{
-    accumulators, counters, flipped_decisions, flips_at_run_time, floats, long_run,
-    reference_model, slow_unit, snapshots, state_flips, to_counts, verify,
+    accumulators, conditionings, counters, flipped_decisions, flips_at_run_time, floats, long_run,
+    reference_model, slow_unit, snapshots, state_flips, to_counts, to_input, verify,
 };
 use gru_train_host::reliability::training::{
     export_losses, gradients, malformed, planted_losses, read_file, stops_at_nan, train,
@@ -33,6 +34,29 @@ fn floats_become_counts_as_f64_says() {
         assert!(cases > 1_000_000);
         assert_eq!(wrong, 0, "{counts_per_unit}");
     }
+}
+
+#[test]
+fn counts_become_inputs_as_the_formula_says() {
+    assert_eq!(conditionings(to_input, 1_000_000, 1), 0);
+    // Planted faults: the floor instead of rounding, and a sum that wraps.
+    let floor = |f: &FeatureParams, counts: i32| {
+        let d = (counts.saturating_sub(f.offset) >> f.pre_shift).clamp(-65_535, 65_535);
+        (d * i32::from(f.multiplier) >> f.shift).clamp(-32_768, 32_767) as i16
+    };
+    assert!(conditionings(floor, 100_000, 1) > 0);
+    let wraps = |f: &FeatureParams, counts: i32| {
+        f.condition(counts.wrapping_sub(f.offset).saturating_add(f.offset))
+    };
+    assert!(conditionings(wraps, 100_000, 1) > 0);
+}
+
+#[test]
+fn control_a_number_that_counts_as_missing_is_found() {
+    // What the crate did before: a product beyond f32 was no number.
+    let lost = |value: f32, scale: f32| value.counts(scale).filter(|_| (value * scale).is_finite());
+    assert!(floats(lost, 4093, 4096.0).1 > 0);
+    assert_eq!(floats(lost, 4093, 1.0).1, 0);
 }
 
 #[test]
@@ -176,8 +200,19 @@ fn decisions_recover_from_every_sensor_fault() {
     let bytes = Aligned::new(&reference());
     let model = Model::load(&bytes).expect("sound");
     let stream = Stream::held_out(&model, 60.0, 4242);
-    let figures = recovery(&model, &stream, 300, 1000, 1).expect("stream");
-    assert_eq!((figures.cases, figures.never), (300, 0), "{figures:?}");
+    for gap in [GapPolicy::Hold, GapPolicy::Zero, GapPolicy::Skip] {
+        let bytes = with_gap(&model, gap).expect("sound");
+        let model = Model::load(&bytes).expect("sound");
+        let figures = recovery(&model, &stream, 150, 1000, 1).expect("stream");
+        println!("{gap:?} {figures:?}");
+        assert_eq!(
+            (figures.cases, figures.classes.never, figures.outcomes.never),
+            (150, 0, 0),
+            "{gap:?} {figures:?}"
+        );
+        // The fault is seen at all.
+        assert!(figures.classes.most > 0, "{figures:?}");
+    }
     for curve in curves(&model, &stream, 1).expect("stream") {
         assert_eq!(curve.same[0], 1.0, "{:?}", curve.fault);
         assert!(curve.same[5] < 1.0, "{:?} does nothing", curve.fault);
@@ -194,7 +229,7 @@ fn control_a_network_that_never_forgets_is_found() {
     let model = Model::load(&bytes).expect("sound");
     let stream = Stream::held_out(&model, 60.0, 4242);
     let figures = recovery(&model, &stream, 300, 1000, 1).expect("stream");
-    assert!(figures.never > 0, "{figures:?}");
+    assert!(figures.classes.never > 0, "{figures:?}");
 }
 
 #[test]

@@ -7,7 +7,8 @@
 //! x_q = sat16(round(d · multiplier / 2^shift))          real = x_q · 2^input_exponent / 32768
 //! ```
 //!
-//! where *real* is the standardised value `(raw − mean) / std`.
+//! where *real* is the standardised value `(raw − mean) / std`. The difference, and its sum with the half unit of the
+//! rounding, saturate at the ends of `i32`.
 
 #[cfg(any(feature = "inputs", test))]
 use crate::artifact::FEATURE_PARAMS;
@@ -196,7 +197,8 @@ impl Sample for i32 {
 }
 
 #[cfg(any(feature = "inputs", test))]
-/// Physical units. NaN and ±∞ are missing values; beyond the range of `i32` it saturates.
+/// Physical units: `value · counts_per_unit`, rounded to an f32 and then to a whole number, ties away from zero. NaN and
+/// ±∞ are missing values; a number whose counts are beyond the range of `i32`, or even of f32, saturates.
 impl Sample for f32 {
     #[inline]
     fn counts(self, counts_per_unit: f32) -> Option<i32> {
@@ -206,7 +208,7 @@ impl Sample for f32 {
         let whole = counts as i32;
         let rest = counts - whole as f32;
         let round = (rest >= 0.5) as i32 - (rest <= -0.5) as i32;
-        counts.is_finite().then_some(whole.saturating_add(round))
+        self.is_finite().then_some(whole.saturating_add(round))
     }
 }
 
@@ -282,6 +284,9 @@ mod tests {
         assert_eq!((-1.5f32).counts(1.0), Some(-2));
         assert_eq!(1e30f32.counts(1.0), Some(i32::MAX));
         assert_eq!((-1e30f32).counts(1.0), Some(i32::MIN));
+        // Beyond what an f32 holds, and so an infinite product of a number.
+        assert_eq!(1e35f32.counts(4096.0), Some(i32::MAX));
+        assert_eq!((-1e35f32).counts(4096.0), Some(i32::MIN));
         // Rounded once, not twice.
         assert_eq!(0.499_999_97f32.counts(1.0), Some(0));
         assert_eq!((-0.499_999_97f32).counts(1.0), Some(0));

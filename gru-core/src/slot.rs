@@ -23,8 +23,9 @@
 //! undone, because the same word must not be written twice. Confirmed wins over rejected.
 //!
 //! A CRC finds accidents, not attackers. Against intent there is [`Gate::verify`], called on the
-//! whole package before anything in it is parsed (of the record, only the two lengths are used
-//! before, checked against the slot). The sequence number is in the package, so a signature covers
+//! whole package before the artifact is parsed. Of the record, two things are used before: the lengths, checked
+//! against the slot, and the sequence number, which decides the order of the slots and is compared with the floor.
+//! A forged number so gains one call of `verify`, no more. The number is in the package, so a signature covers
 //! it: an old model cannot be made new without the key.
 
 use crate::artifact::crc32;
@@ -66,9 +67,13 @@ impl Slot {
 pub enum Status {
     /// Complete, running on trial: may still be rejected in favour of the other slot.
     Pending,
-    /// Confirmed by the firmware: the older model is not run again.
+    /// Confirmed by the firmware: it cannot be rejected, and the next update may overwrite the older model.
+    ///
+    /// Should it be damaged later or no longer pass the gate, the older model runs if it is still there: an old
+    /// model is better than none. Who wants none instead raises [`Gate::floor`] when confirming.
     Confirmed,
-    /// Rejected by the firmware during its trial.
+    /// Rejected by the firmware during its trial: this slot is not run. The package is not remembered; sent again, it
+    /// is installed again.
     Rejected,
 }
 
@@ -188,6 +193,9 @@ pub struct Running {
     pub sequence: u32,
     /// Pending or confirmed.
     pub status: Status,
+    /// The sequence number of a newer, complete package in the other slot that the gate refused: an update may
+    /// overwrite that one.
+    pub refused: Option<u32>,
 }
 
 /// What [`select`] found.
@@ -199,6 +207,8 @@ pub struct Selection<'a> {
     pub run: Option<(Slot, Stored<'a>)>,
     /// Why slot A and slot B are not run; `None` for the one that is.
     pub faults: [Option<SlotFault>; 2],
+    /// The sequence number of a complete package that the gate refused, newer than the one that runs.
+    pub refused: Option<u32>,
 }
 
 impl<'a> Selection<'a> {
@@ -215,6 +225,7 @@ impl<'a> Selection<'a> {
             slot,
             sequence: stored.sequence,
             status: stored.status,
+            refused: self.refused,
         })
     }
 }
@@ -240,6 +251,7 @@ pub fn select<'a>(a: &'a [u8], b: &'a [u8], gate: &Gate<'_>) -> Selection<'a> {
     } else {
         (Slot::A, found_a, found_b)
     };
+    let newer = found_first.ok().map(|stored| stored.sequence);
     let (run, fault_first, fault_second) = match judged(found_first) {
         Ok(stored) => (
             Some((first, stored)),
@@ -255,10 +267,16 @@ pub fn select<'a>(a: &'a [u8], b: &'a [u8], gate: &Gate<'_>) -> Selection<'a> {
         Slot::A => [fault_first, fault_second],
         Slot::B => [fault_second, fault_first],
     };
-    Selection { run, faults }
+    // `first` is run unless it is damaged, or refused.
+    let refused = newer.filter(|_| fault_first.is_some());
+    Selection {
+        run,
+        faults,
+        refused,
+    }
 }
 
-fn unrejected(stored: Stored<'_>) -> Result<Stored<'_>, SlotFault> {
+pub(crate) fn unrejected(stored: Stored<'_>) -> Result<Stored<'_>, SlotFault> {
     match stored.status {
         Status::Rejected => Err(SlotFault::Rejected),
         Status::Pending | Status::Confirmed => Ok(stored),
@@ -276,14 +294,8 @@ pub fn read(slot: &[u8]) -> Result<Stored<'_>, SlotFault> {
         .and_then(|at| slot.split_at_checked(at))
         .ok_or(SlotFault::TooShort)?;
     let record: &[u8; UNIT] = body.first_chunk().ok_or(SlotFault::TooShort)?;
-    if is_erased(record) {
-        return Err(SlotFault::Empty);
-    }
-    let record = Record::from_bytes(record).ok_or(SlotFault::Record)?;
-    let package = record
-        .package_len()
-        .and_then(|len| body.get(..len))
-        .ok_or(SlotFault::Length)?;
+    let (record, len) = announced(record, body.len())?;
+    let package = body.get(..len).ok_or(SlotFault::Length)?;
     let artifact = package
         .get(UNIT..)
         .and_then(|rest| rest.get(..usize::try_from(record.artifact_len).ok()?))
@@ -300,19 +312,47 @@ pub fn read(slot: &[u8]) -> Result<Stored<'_>, SlotFault> {
     if *commit != commit_mark(&record, crc32(package)) {
         return Err(SlotFault::Damaged);
     }
-    let status = if !is_erased(confirm) {
+    Ok(Stored {
+        sequence: record.sequence,
+        status: status(confirm, reject),
+        package,
+        artifact,
+    })
+}
+
+/// The record at the start of a slot and the length of its package, which is at most `available`.
+pub(crate) fn announced(
+    record: &[u8; UNIT],
+    available: usize,
+) -> Result<(Record, usize), SlotFault> {
+    if is_erased(record) {
+        return Err(SlotFault::Empty);
+    }
+    let record = Record::from_bytes(record).ok_or(SlotFault::Record)?;
+    let len = record.package_len().filter(|&len| len <= available);
+    Ok((record, len.ok_or(SlotFault::Length)?))
+}
+
+/// What the confirm and the reject mark say.
+pub(crate) fn status(confirm: &[u8], reject: &[u8]) -> Status {
+    if !is_erased(confirm) {
         Status::Confirmed
     } else if !is_erased(reject) {
         Status::Rejected
     } else {
         Status::Pending
+    }
+}
+
+/// The sequence number that a commit mark names, if it is whole.
+#[cfg(feature = "update")]
+pub(crate) fn committed(mark: &[u8; UNIT]) -> Option<u32> {
+    let (words, _) = mark.as_chunks::<4>();
+    let &[_, sequence, len, crc, ..] = words else {
+        return None;
     };
-    Ok(Stored {
-        sequence: record.sequence,
-        status,
-        package,
-        artifact,
-    })
+    let [sequence, len, crc] = [sequence, len, crc].map(u32::from_le_bytes);
+    (unit(COMMIT_MAGIC, [sequence, len, crc]) == *mark).then_some(sequence)
 }
 
 /// Whether all bytes are 0xFF.
@@ -325,7 +365,7 @@ pub(crate) fn is_erased(bytes: &[u8]) -> bool {
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Record {
-    /// Higher is newer; an update must be higher than the running model.
+    /// Higher is newer; an update must be higher than what is stored and not rejected.
     pub sequence: u32,
     /// Bytes of the artifact.
     pub artifact_len: u32,

@@ -8,11 +8,12 @@
 //! finish  read everything back and compare the CRC-32 of the flash with that of the stream
 //! check   signature over the whole package, then the artifact, on the mapped slot
 //! commit  write the commit mark: from here on `select` answers the new model
-//! confirm / reject    after a trial; until one of them, the next update is refused
+//! confirm / reject    after a trial; until one of them, an update that would erase the older model is refused
 //! ```
 //!
-//! A cut anywhere leaves the running slot untouched, because nothing ever writes there but its own
-//! confirm and reject marks. After a cut before the commit mark was complete the old model runs and the update
+//! What the caller says is running is compared with the flash, so a value from before the last update
+//! ([`UpdateError::Stale`]) erases nothing. A cut anywhere leaves the running slot untouched, because nothing ever
+//! writes there but its own confirm and reject marks. After a cut before the commit mark was complete the old model runs and the update
 //! starts again from `begin`. The format of a slot is in [`crate::slot`].
 //!
 //! What this does not promise: bytes that read well once and badly later (a word cut while being
@@ -46,7 +47,7 @@ pub enum UpdateError<E> {
         /// Bytes that fit.
         available: u32,
     },
-    /// The package is not newer than the running model, or below the floor.
+    /// The package is not newer than what is stored, or below the floor.
     Rollback {
         /// The package's sequence number.
         found: u32,
@@ -55,6 +56,11 @@ pub enum UpdateError<E> {
     },
     /// The running model is still on trial: confirm or reject it first, or its fallback is lost.
     Unconfirmed,
+    /// The flash holds another model than the caller says, or a newer one that the caller does not know of: pass what
+    /// `commit` or `confirm` returned last, or select again.
+    Stale,
+    /// The other slot no longer holds the model that was checked as a fallback: it stays with the one on trial.
+    NoFallback,
     /// More bytes than the record announced.
     Excess,
     /// The stream ended early.
@@ -66,7 +72,7 @@ pub enum UpdateError<E> {
     },
     /// The flash does not read back what was written.
     ReadBack,
-    /// The package was refused before it was committed, or the slot holds nothing to mark.
+    /// The package was refused before it was committed, or the slot holds no complete package to mark.
     Refused(SlotFault),
     /// The model was confirmed and cannot be rejected any more.
     Confirmed,
@@ -85,6 +91,8 @@ impl<E: core::fmt::Debug> core::fmt::Display for UpdateError<E> {
                 write!(f, "sequence {found} is not newer, required {required:?}")
             }
             Self::Unconfirmed => write!(f, "running model is not confirmed"),
+            Self::Stale => write!(f, "flash holds another model than the caller says"),
+            Self::NoFallback => write!(f, "no other model to go back to"),
             Self::Excess => write!(f, "more bytes than announced"),
             Self::Incomplete { received, expected } => {
                 write!(f, "{received} of {expected} bytes received")
@@ -196,12 +204,16 @@ pub struct Update {
 impl Update {
     /// Checks the package's record, then erases the slot that is not running and writes the record.
     ///
-    /// `running` is [`slot::Selection::running`] of this boot (`None` when no model is stored), `floor`
-    /// the same as in the gate.
+    /// `running` is [`slot::Selection::running`] of this boot, or what [`Checked::commit`] or [`confirm`] returned since;
+    /// `None` when no model runs. `floor` is the same as in the gate. Both slots are read completely first (CRC-32).
+    ///
+    /// A package must have a higher sequence number than every package that is stored and not rejected. One that was
+    /// committed and is damaged since may come again with the same number. Without a running model the slot that is
+    /// erased is the one without the newest complete package.
     ///
     /// # Errors
-    /// Before anything is erased: [`UpdateError::Record`], [`UpdateError::TooLong`],
-    /// [`UpdateError::Rollback`], [`UpdateError::Unconfirmed`]; later [`UpdateError::Flash`].
+    /// Before anything is erased: [`UpdateError::Record`], [`UpdateError::TooLong`], [`UpdateError::Stale`],
+    /// [`UpdateError::Rollback`], [`UpdateError::Unconfirmed`]; [`UpdateError::Flash`] at any time.
     pub fn begin<F: NorFlash>(
         flash: &mut F,
         slots: Slots,
@@ -218,20 +230,7 @@ impl Update {
         if needed > available {
             return Err(UpdateError::TooLong { needed, available });
         }
-        let required = match running {
-            Some(running) => running.sequence.checked_add(1).map(|next| next.max(floor)),
-            None => Some(floor),
-        };
-        if required.is_none_or(|required| parsed.sequence < required) {
-            return Err(UpdateError::Rollback {
-                found: parsed.sequence,
-                required,
-            });
-        }
-        if running.is_some_and(|running| running.status != Status::Confirmed) {
-            return Err(UpdateError::Unconfirmed);
-        }
-        let target = running.map_or(Slot::A, |running| running.slot.other());
+        let target = Self::choose(flash, slots, running, floor, parsed.sequence)?;
         let start = slots.start(target);
         let mut page = start;
         let end = start.wrapping_add(slots.len);
@@ -252,6 +251,53 @@ impl Update {
         };
         update.write(flash, record)?;
         Ok(update)
+    }
+
+    /// The slot that a package with this sequence number may overwrite, by what the flash holds now.
+    fn choose<F: NorFlash>(
+        flash: &mut F,
+        slots: Slots,
+        running: Option<Running>,
+        floor: u32,
+        sequence: u32,
+    ) -> Result<Slot, UpdateError<F::Error>> {
+        let [a, b] = [
+            Found::read(flash, slots, Slot::A)?,
+            Found::read(flash, slots, Slot::B)?,
+        ];
+        let target = match running {
+            Some(running) => running.slot.other(),
+            // The newest complete one stays, should the caller be wrong.
+            None if a.usable() >= b.usable() && a.usable().is_some() => Slot::B,
+            None => Slot::A,
+        };
+        let (kept, erased) = match target {
+            Slot::A => (b, a),
+            Slot::B => (a, b),
+        };
+        if let Some(running) = running {
+            // Without the running model the other one is all there is.
+            let same = kept.usable() == Some(running.sequence);
+            let newer = erased.usable().filter(|&other| other > running.sequence);
+            if !same || newer.is_some_and(|other| running.refused != Some(other)) {
+                return Err(UpdateError::Stale);
+            }
+        }
+        let required = match kept.next().zip(erased.next()) {
+            Some((x, y)) => Some(x.max(y).max(floor)),
+            None => None,
+        };
+        if required.is_none_or(|required| sequence < required) {
+            return Err(UpdateError::Rollback {
+                found: sequence,
+                required,
+            });
+        }
+        let trial = running.is_some() && kept.status() == Some(Status::Pending);
+        if trial && erased.usable().is_some() {
+            return Err(UpdateError::Unconfirmed);
+        }
+        Ok(target)
     }
 
     /// The slot being written.
@@ -320,18 +366,7 @@ impl Update {
             self.flush(flash)?;
         }
         let start = self.slots.start(self.target);
-        let mut crc = Crc32::default();
-        let mut done = 0_u32;
-        while done < self.expected {
-            let mut piece = [0; UNIT];
-            flash
-                .read(start.wrapping_add(done), &mut piece)
-                .map_err(UpdateError::Flash)?;
-            let len = usize::try_from(self.expected.saturating_sub(done)).unwrap_or(UNIT);
-            crc.update(piece.get(..len).unwrap_or(&piece));
-            done = done.saturating_add(UNIT as u32);
-        }
-        let crc = crc.finish();
+        let crc = flash_crc(flash, start, self.expected)?;
         if crc != self.crc.finish() {
             return Err(UpdateError::ReadBack);
         }
@@ -410,8 +445,95 @@ impl Checked {
             slot: staged.target,
             sequence: staged.record.sequence,
             status: Status::Pending,
+            refused: None,
         })
     }
+}
+
+/// What a slot holds, read through the driver.
+struct Found {
+    /// Sequence and status of a complete package.
+    stored: Result<(u32, Status), SlotFault>,
+    /// The sequence that the commit mark names, also of a package that is damaged since; not of a rejected one.
+    committed: Option<u32>,
+}
+
+impl Found {
+    fn read<F: ReadNorFlash>(
+        flash: &mut F,
+        slots: Slots,
+        slot: Slot,
+    ) -> Result<Self, UpdateError<F::Error>> {
+        let start = slots.start(slot);
+        let record = read_unit(flash, start)?;
+        let [commit, confirm, reject] = [
+            read_unit(flash, slots.mark(slot, 0))?,
+            read_unit(flash, slots.mark(slot, 1))?,
+            read_unit(flash, slots.mark(slot, 2))?,
+        ];
+        let status = slot::status(&confirm, &reject);
+        let committed = slot::committed(&commit).filter(|_| status != Status::Rejected);
+        let stored = match slot::announced(&record, slots.package_capacity() as usize) {
+            Err(fault) => Err(fault),
+            Ok(_) if slot::is_erased(&commit) => Err(SlotFault::NotCommitted),
+            Ok((record, len)) => {
+                let crc = flash_crc(flash, start, u32::try_from(len).unwrap_or(u32::MAX))?;
+                if commit == commit_mark(&record, crc) {
+                    Ok((record.sequence, status))
+                } else {
+                    Err(SlotFault::Damaged)
+                }
+            }
+        };
+        Ok(Self { stored, committed })
+    }
+
+    /// The sequence of a complete package that is not rejected.
+    fn usable(&self) -> Option<u32> {
+        self.stored
+            .ok()
+            .filter(|(_, status)| *status != Status::Rejected)
+            .map(|(sequence, _)| sequence)
+    }
+
+    fn status(&self) -> Option<Status> {
+        self.stored.ok().map(|(_, status)| status)
+    }
+
+    /// The smallest sequence that is no step back from this slot; `None` when the numbers are used up.
+    fn next(&self) -> Option<u32> {
+        match self.usable() {
+            Some(sequence) => sequence.checked_add(1),
+            None => Some(self.committed.unwrap_or(0)),
+        }
+    }
+
+    /// The status of the package with this sequence.
+    fn expect<E>(&self, sequence: u32) -> Result<Status, UpdateError<E>> {
+        let (found, status) = self.stored.map_err(UpdateError::Refused)?;
+        if found == sequence {
+            Ok(status)
+        } else {
+            Err(UpdateError::Stale)
+        }
+    }
+}
+
+/// CRC-32 of `len` bytes of the flash, which end within a whole number of units.
+fn flash_crc<F: ReadNorFlash>(
+    flash: &mut F,
+    start: u32,
+    len: u32,
+) -> Result<u32, UpdateError<F::Error>> {
+    let mut crc = Crc32::default();
+    let mut done = 0_u32;
+    while done < len {
+        let piece = read_unit(flash, start.wrapping_add(done))?;
+        let left = usize::try_from(len.saturating_sub(done)).unwrap_or(UNIT);
+        crc.update(piece.get(..left).unwrap_or(&piece));
+        done = done.saturating_add(UNIT as u32);
+    }
+    Ok(crc.finish())
 }
 
 /// Confirms the running model: it stays, and the next update may overwrite the older one.
@@ -419,12 +541,18 @@ impl Checked {
 /// Does nothing when it is confirmed already, also by a write that was cut.
 ///
 /// # Errors
-/// [`UpdateError::Flash`].
+/// [`UpdateError::Refused`] when its slot holds no complete package or a rejected one, [`UpdateError::Stale`] when it
+/// holds another one, [`UpdateError::Flash`].
 pub fn confirm<F: NorFlash>(
     flash: &mut F,
     slots: Slots,
     running: Running,
 ) -> Result<Running, UpdateError<F::Error>> {
+    let found = Found::read(flash, slots, running.slot)?;
+    // Confirmed wins over rejected: a mark here would revive it.
+    if found.expect(running.sequence)? == Status::Rejected {
+        return Err(UpdateError::Refused(SlotFault::Rejected));
+    }
     program_once(flash, slots.mark(running.slot, 1))?;
     Ok(Running {
         status: Status::Confirmed,
@@ -432,24 +560,59 @@ pub fn confirm<F: NorFlash>(
     })
 }
 
-/// Rejects the running model on trial: the next `select` answers the other one.
+/// A model that passed the gate and can run in place of the one on trial.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub struct Fallback {
+    sequence: u32,
+}
+
+impl Fallback {
+    /// Judges the slot that is not running, as the core reads it.
+    ///
+    /// # Errors
+    /// Why `select` would not run it: those of [`slot::read`] and [`Gate::judge`], [`SlotFault::Rejected`].
+    pub fn check(slot: &[u8], gate: &Gate<'_>) -> Result<Self, SlotFault> {
+        let stored = slot::read(slot).and_then(slot::unrejected)?;
+        gate.judge(&stored)?;
+        Ok(Self {
+            sequence: stored.sequence,
+        })
+    }
+}
+
+/// Rejects the running model on trial: the next `select` answers `fallback`, the model in the other slot.
+///
+/// Where there is none (a first installation, or an older model that has rotted) a model cannot be rejected: it runs
+/// until a newer one is installed over the useless slot, for which [`Update::begin`] does not ask for a verdict; a
+/// fallback that is complete but fails the gate has to be given up with [`confirm`] first.
+///
+/// A rejection is about the bytes in that slot. The device does not remember it: the same package, or a mended one
+/// with its number, is accepted when it is sent again.
 ///
 /// # Errors
-/// [`UpdateError::Confirmed`] when it is confirmed, [`UpdateError::Flash`].
+/// [`UpdateError::Confirmed`] when it is confirmed, [`UpdateError::NoFallback`] when the other slot does not hold
+/// `fallback`, [`UpdateError::Refused`] and [`UpdateError::Stale`] as in [`confirm`], [`UpdateError::Flash`].
 pub fn reject<F: NorFlash>(
     flash: &mut F,
     slots: Slots,
     running: Running,
+    fallback: Fallback,
 ) -> Result<(), UpdateError<F::Error>> {
-    if running.status == Status::Confirmed || !is_erased(flash, slots.mark(running.slot, 1))? {
+    let found = Found::read(flash, slots, running.slot)?;
+    if found.expect(running.sequence)? == Status::Confirmed {
         return Err(UpdateError::Confirmed);
+    }
+    let other = Found::read(flash, slots, running.slot.other())?;
+    if other.usable() != Some(fallback.sequence) {
+        return Err(UpdateError::NoFallback);
     }
     program_once(flash, slots.mark(running.slot, 2))
 }
 
 /// Writes zeros to a mark unless something has been programmed there.
 fn program_once<F: NorFlash>(flash: &mut F, offset: u32) -> Result<(), UpdateError<F::Error>> {
-    if is_erased(flash, offset)? {
+    if slot::is_erased(&read_unit(flash, offset)?) {
         flash
             .write(offset, &[0; UNIT])
             .map_err(UpdateError::Flash)?;
@@ -457,8 +620,11 @@ fn program_once<F: NorFlash>(flash: &mut F, offset: u32) -> Result<(), UpdateErr
     Ok(())
 }
 
-fn is_erased<F: ReadNorFlash>(flash: &mut F, offset: u32) -> Result<bool, UpdateError<F::Error>> {
+fn read_unit<F: ReadNorFlash>(
+    flash: &mut F,
+    offset: u32,
+) -> Result<[u8; UNIT], UpdateError<F::Error>> {
     let mut bytes = [0; UNIT];
     flash.read(offset, &mut bytes).map_err(UpdateError::Flash)?;
-    Ok(slot::is_erased(&bytes))
+    Ok(bytes)
 }

@@ -1,8 +1,11 @@
-//! Row 8: faulty sensors over streams of the product's own motion generator.
+//! Row 8: faulty sensors over streams of the product's own motion generator, under every gap policy.
 
+use gru_core::artifact::{DecisionHeader, GapPolicy};
+use gru_core::decision::{Decider, DeciderRef, Threshold};
+use gru_core::input::Limits;
 use gru_core::random::SplitMix;
-use gru_core::writer::host_state;
-use gru_core::{Model, StateError, StateRef};
+use gru_core::writer::{self, Aligned, QuantDecision, WriteError, host_state};
+use gru_core::{Model, Outcome, StateError, StateRef};
 
 use crate::imu::{self, ImuConfig};
 
@@ -46,7 +49,11 @@ impl Fault {
         let one = rng.below(sample.len());
         match self {
             Self::Drop => sample.fill(f32::NAN),
-            Self::Stuck => sample[0] = stream.samples[since][0],
+            // One for the whole of the fault, each feature in turn.
+            Self::Stuck => {
+                let stuck = since % sample.len();
+                sample[stuck] = stream.samples[since][stuck];
+            }
             Self::Spike => {
                 sample[one] = [-stream.full_scale[one], stream.full_scale[one]][rng.below(2)]
             }
@@ -127,22 +134,104 @@ impl Stream {
     }
 }
 
+/// The model of an artifact with another gap policy, with limits of the counts that a spike passes, and with a decision layer
+/// (mean over about eight steps, hysteresis, hold time) where it has none.
+///
+/// # Errors
+/// Those of writing, which would be a fault of this function.
+pub fn with_gap(model: &Model<'_>, gap: GapPolicy) -> Result<Aligned, WriteError> {
+    let mut quant = writer::read(model);
+    quant.gap = gap;
+    if quant.limits.is_empty() {
+        let (low, high) = (-32_700, 32_700);
+        quant.limits = vec![Limits { low, high }; model.features()];
+    }
+    if quant.decision.is_none() {
+        quant.decision = Some(QuantDecision {
+            header: DecisionHeader {
+                smoothing: gru_core::artifact::Smoothing::Exponential { shift: 3 },
+                hold_steps: 10,
+                ..DecisionHeader::new()
+            },
+            thresholds: vec![
+                Threshold {
+                    enter: 16_384,
+                    release: 9_830,
+                };
+                model.outputs()
+            ],
+        });
+    }
+    writer::write(&quant, model.layout()).map(|bytes| Aligned::new(&bytes))
+}
+
 /// Figures of [`recovery`].
 #[derive(Debug, Clone, Default)]
 pub struct Recovery {
     /// Faults injected.
     pub cases: u64,
-    /// Steps after a fault's end until the decisions are those of the clean stream for good: median.
-    pub median: usize,
-    /// The same, 99.9 % of the faults.
-    pub most: usize,
-    /// Faults after which that took longer than the steps watched.
-    pub never: u64,
+    /// Steps after a fault's end until the most probable classes are those of the clean stream for good.
+    pub classes: Until,
+    /// The same of the outcomes of the decision layer.
+    pub outcomes: Until,
     /// Steps watched after each fault.
     pub watched: usize,
 }
 
-/// Injects `cases` faults of 1 to 100 steps at random places and follows the decisions for `watched` steps afterwards.
+/// How many steps something took after each of many faults.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Until {
+    /// After half of the faults at most.
+    pub median: usize,
+    /// After 99.9 % of them at most.
+    pub most: usize,
+    /// Faults after which it took longer than the steps watched.
+    pub never: u64,
+}
+
+impl Until {
+    fn of(mut steps: Vec<usize>, watched: usize) -> Self {
+        steps.sort_unstable();
+        let share = |part: usize| steps.get(steps.len() * part / 1000).copied();
+        Self {
+            median: share(500).unwrap_or(watched),
+            most: share(999).unwrap_or(watched),
+            never: steps.iter().filter(|&&n| n >= watched).count() as u64,
+        }
+    }
+}
+
+/// What is compared: the most probable class, and the outcome of the decision layer.
+type Seen = (usize, Option<Outcome>);
+
+/// A stream with its decisions.
+struct Run<'m, 'a> {
+    model: &'m Model<'a>,
+    state: Box<StateRef>,
+    decider: Decider<DECIDER>,
+}
+
+/// Words of a decider for the models here.
+const DECIDER: usize = 512;
+
+impl<'m, 'a> Run<'m, 'a> {
+    fn new(model: &'m Model<'a>) -> Result<Self, StateError> {
+        Ok(Self {
+            model,
+            state: host_state(model)?,
+            decider: Decider::new(model)?,
+        })
+    }
+
+    fn step(&mut self, sample: &[f32]) -> Result<Seen, StateError> {
+        let best = self.model.step(&mut self.state, sample)?.argmax();
+        self.decider.decide(self.model, &self.state)?;
+        Ok((best, self.decider.outcome()))
+    }
+}
+
+/// Injects `cases` faults of 1 to 100 steps at random places and follows the decisions for `watched` steps afterwards: the
+/// most probable class of every step and the outcome of the decision layer.
 ///
 /// # Errors
 /// Those of the stream: a model of another number of features than the recording.
@@ -158,9 +247,10 @@ pub fn recovery(
         watched,
         ..Recovery::default()
     };
-    let (mut clean, mut hurt) = (host_state(model)?, host_state(model)?);
+    let (mut clean, mut hurt) = (Run::new(model)?, Run::new(model)?);
     let mut snapshot = vec![0; StateRef::snapshot_len(model)];
-    let mut after = Vec::new();
+    let mut decisions = vec![0; DeciderRef::snapshot_len(model)];
+    let mut after = [Vec::new(), Vec::new()];
     for case in 0..cases {
         let fault = Fault::ALL[case as usize % Fault::ALL.len()];
         let len = 1 + rng.below(100);
@@ -168,40 +258,42 @@ pub fn recovery(
             return Ok(figures);
         };
         let start = rng.below(room + 1);
-        clean.reset(model)?;
+        clean.state.reset(model)?;
+        clean.decider.reset(model)?;
         for sample in &stream.samples[start..start + 300] {
-            model.step(&mut clean, sample)?;
+            clean.step(sample)?;
         }
-        clean.snapshot(model, &mut snapshot)?;
-        hurt.restore(model, &snapshot)?;
+        clean.state.snapshot(model, &mut snapshot)?;
+        hurt.state.restore(model, &snapshot)?;
+        clean.decider.snapshot(model, &mut decisions)?;
+        hurt.decider.restore(model, &decisions)?;
         let begin = start + 300;
-        let mut last_difference = 0;
+        let mut last = [0; 2];
         for at in begin..begin + len + watched {
-            let right = model.step(&mut clean, &stream.samples[at])?.argmax();
+            let right = clean.step(&stream.samples[at])?;
             let found = if at < begin + len {
                 let part = (at - begin) as f32 / len as f32;
                 let sample = fault.sample(stream, at, (begin - 1, part), &mut rng);
-                model.step(&mut hurt, &sample)?.argmax()
+                hurt.step(&sample)?
             } else {
-                model.step(&mut hurt, &stream.samples[at])?.argmax()
+                hurt.step(&stream.samples[at])?
             };
-            if at >= begin + len && right != found {
-                last_difference = at - (begin + len) + 1;
+            let differ = [right.0 != found.0, right.1 != found.1];
+            for (last, _) in last.iter_mut().zip(differ).filter(|(_, differ)| *differ) {
+                *last = (at + 1).saturating_sub(begin + len);
             }
         }
         figures.cases += 1;
-        if last_difference == watched {
-            figures.never += 1;
+        for (after, last) in after.iter_mut().zip(last) {
+            after.push(last);
         }
-        after.push(last_difference);
     }
-    after.sort_unstable();
-    figures.median = after.get(after.len() / 2).copied().unwrap_or(watched);
-    figures.most = after
-        .get(after.len() * 999 / 1000)
-        .copied()
-        .unwrap_or(watched);
-    Ok(figures)
+    let [classes, outcomes] = after.map(|steps| Until::of(steps, watched));
+    Ok(Recovery {
+        classes,
+        outcomes,
+        ..figures
+    })
 }
 
 /// The fault rates of a curve.

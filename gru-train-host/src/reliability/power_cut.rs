@@ -7,8 +7,8 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 
 use gru_core::artifact::crc32;
 use gru_core::random::SplitMix;
-use gru_core::slot::{Gate, MARKS, Record, Running, Slot, Status, UNIT, select};
-use gru_core::update::{Slots, Update, UpdateError, confirm, reject};
+use gru_core::slot::{Gate, MARKS, Record, Running, Slot, SlotFault, Status, UNIT, select};
+use gru_core::update::{Fallback, Slots, Update, UpdateError, confirm, reject};
 
 use super::flash::{FlashFault, MockFlash};
 
@@ -422,9 +422,15 @@ pub fn sweep_reject(artifact_len: usize) -> Sweep {
     let mut done = pending.clone();
     done.power_up();
     let trial = Product.boot(&done, stage.slots).map(|(running, _)| running);
-    if let Some(trial) = trial
-        && let Err(error) = reject(&mut done, stage.slots, trial)
-    {
+    // The old model is in slot A.
+    let fallback = Fallback::check(mapped(&done, stage.slots)[0], &OPEN);
+    let rejected = |flash: &mut MockFlash<4, 128>| match (trial, fallback) {
+        (Some(trial), Ok(fallback)) => reject(flash, stage.slots, trial, fallback),
+        (_, fallback) => Err(UpdateError::Refused(
+            fallback.err().unwrap_or(SlotFault::Empty),
+        )),
+    };
+    if let Err(error) = rejected(&mut done) {
         sweep.violation(|| format!("{error:?}"));
     }
     if stage.progress(&Product, &done) != Some(0) {
@@ -438,8 +444,8 @@ pub fn sweep_reject(artifact_len: usize) -> Sweep {
             Some(1) => {
                 let mut retry = flash.clone();
                 retry.power_up();
-                let end = trial.map(|trial| reject(&mut retry, stage.slots, trial));
-                if end != Some(Ok(())) || stage.progress(&Product, &retry) != Some(0) {
+                let end = rejected(&mut retry);
+                if end != Ok(()) || stage.progress(&Product, &retry) != Some(0) {
                     sweep.violation(|| {
                         format!("tick {tick} {torn:?}: cannot reject again: {end:?}")
                     });
@@ -451,13 +457,15 @@ pub fn sweep_reject(artifact_len: usize) -> Sweep {
     sweep
 }
 
-/// All 27 sequences of three updates out of three numbers; returns them and how many ended wrong.
+/// All 27 sequences of three updates out of three numbers, each also by a caller who still passes what ran at first, or
+/// nothing; returns them and how many ended wrong.
 #[must_use]
 pub fn orders_of_three() -> (u64, u64) {
     let (mut orders, mut wrong) = (0, 0);
     for order in 0..27_u32 {
         let mut stage = Stage::<4, 128>::new(16, Before::Erased, 1);
         let mut highest = 10;
+        let boot = Product.boot(&stage.flash, stage.slots).map(|(r, _)| r);
         for sequence in [order / 9, order / 3 % 3, order % 3].map(|n| 11 + n) {
             let update = package(sequence, &[sequence as u8; 20], &[]);
             let running = Product.boot(&stage.flash, stage.slots).map(|(r, _)| r);
@@ -465,6 +473,11 @@ pub fn orders_of_three() -> (u64, u64) {
                 .and_then(|trial| confirm(&mut stage.flash, stage.slots, trial));
             wrong += u64::from(end.is_ok() != (sequence > highest));
             highest = highest.max(sequence);
+            for stale in [boot, None] {
+                let before = stage.flash.bytes().to_vec();
+                let again = install(&mut stage.flash, stage.slots, stale, &update, &OPEN, 7);
+                wrong += u64::from(again.is_ok() || before != stage.flash.bytes());
+            }
             let runs = Product
                 .boot(&stage.flash, stage.slots)
                 .map(|(r, _)| r.sequence);

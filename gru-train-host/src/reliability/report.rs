@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use crate::board::Emulator;
 use gru_core::Model;
-use gru_core::artifact::Readout;
+use gru_core::artifact::{GapPolicy, Readout};
 use gru_core::layout::Layout;
 use gru_core::writer::{Aligned, QuantModel, write};
 
@@ -270,13 +270,17 @@ fn checks(root: Option<&Path>) -> Vec<(u8, &'static str, &'static str, Check<'_>
         (
             7,
             "NaN, infinities, out-of-range samples",
-            "missing or saturated as written, equal to f64 arithmetic",
+            "missing or saturated as written, counts and network inputs equal to exact arithmetic",
             Box::new(|b, _| {
                 let (cases, wrong) = stream::floats(stream::to_counts, b.float_stride, 4096.0);
+                let differ = stream::conditionings(stream::to_input, b.damage, 7);
                 Outcome {
-                    measured: format!("{wrong} patterns differ"),
-                    cases,
-                    holds: wrong == 0,
+                    measured: format!(
+                        "{wrong} patterns differ; of {} counts with random constants {differ} inputs do",
+                        b.damage
+                    ),
+                    cases: cases + b.damage,
+                    holds: wrong + differ == 0,
                     ..Outcome::default()
                 }
             }),
@@ -284,7 +288,7 @@ fn checks(root: Option<&Path>) -> Vec<(u8, &'static str, &'static str, Check<'_>
         (
             8,
             "sensor dropout, stuck, spike, not a number, late sample, gain drift",
-            "after the fault the decisions are the clean stream's again within 1,000 steps",
+            "after the fault the classes and decisions are the clean stream's again within 1,000 steps, with every gap policy",
             Box::new(sensor_faults),
         ),
         (
@@ -654,18 +658,42 @@ fn sensor_faults(b: &Budget, shared: &Shared<'_>) -> Outcome {
         .map_err(|error| error.to_string())
         .and_then(|model| {
             let stream = faults::Stream::held_out(&model, 300.0, 4242);
-            faults::recovery(&model, &stream, b.faults, 1000, 1).map_err(|error| error.to_string())
+            let mut all = Vec::new();
+            for gap in [GapPolicy::Hold, GapPolicy::Zero, GapPolicy::Skip] {
+                let bytes = faults::with_gap(&model, gap).map_err(|error| error.to_string())?;
+                let found = Model::load(&bytes)
+                    .map_err(|error| error.to_string())
+                    .and_then(|model| {
+                        faults::recovery(&model, &stream, b.faults, 1000, 1)
+                            .map_err(|error| error.to_string())
+                    });
+                all.push((gap, found?));
+            }
+            Ok(all)
         });
     match found {
-        Ok(r) => Outcome {
-            measured: format!(
-                "trained model: the same decisions after {} steps (median), {} (99.9 %); {} never",
-                r.median, r.most, r.never
-            ),
-            cases: r.cases,
-            holds: r.never == 0 && r.cases == b.faults,
-            ..Outcome::default()
-        },
+        Ok(all) => {
+            let each = all.iter().map(|(gap, r)| {
+                format!(
+                    "{gap:?} {} / {}, {} / {}",
+                    r.classes.median, r.classes.most, r.outcomes.median, r.outcomes.most
+                )
+            });
+            let each = each.collect::<Vec<_>>().join("; ");
+            let never: u64 = (all.iter())
+                .map(|(_, r)| r.classes.never + r.outcomes.never)
+                .sum();
+            let cases = all.iter().map(|(_, r)| r.cases).sum();
+            Outcome {
+                measured: format!(
+                    "trained model with limits, steps (median / 99.9 %) until the classes and the decisions are the same: \
+                     {each}; {never} never"
+                ),
+                cases,
+                holds: never == 0 && cases == 3 * b.faults,
+                ..Outcome::default()
+            }
+        }
         Err(error) => failed(error),
     }
 }

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use gru_core::activation::Activation;
 use gru_core::artifact::{DenseHeader, GruHeader, Header, Readout};
-use gru_core::input::Sample;
+use gru_core::input::{FeatureParams, Sample};
 use gru_core::layout::Layout;
 use gru_core::random::{self, SplitMix};
 use gru_core::writer::{Aligned, QuantGru, QuantLayer, QuantModel, WriteError, host_state, write};
@@ -172,16 +172,52 @@ pub fn to_counts(value: f32, counts_per_unit: f32) -> Option<i32> {
     value.counts(counts_per_unit)
 }
 
-/// Compares every `stride`-th bit pattern of an `f32` with the rule in `f64`; returns cases and mismatches.
+/// The rule in whole numbers, without float arithmetic: the exact product of the two bit patterns, rounded to 24 bits (ties to
+/// even: an f32's), then to a whole number (ties away from zero), then saturated. `None` for what is no number.
+#[must_use]
+pub fn counts_by_rule(value: f32, counts_per_unit: f32) -> Option<i32> {
+    // Magnitude · 2^exponent.
+    let parts = |x: f32| {
+        let (fraction, exponent) = (x.to_bits() & 0x7f_ffff, x.to_bits() >> 23 & 0xff);
+        match exponent {
+            0 => (u128::from(fraction), -149),
+            _ => (u128::from(fraction | 0x80_0000), exponent as i32 - 150),
+        }
+    };
+    if value.to_bits() >> 23 & 0xff == 0xff {
+        return None;
+    }
+    let ((a, ea), (b, eb)) = (parts(value), parts(counts_per_unit));
+    let (mut product, mut exponent) = (a * b, ea + eb);
+    // 24 bits, or fewer where the product is subnormal: its last bit is worth 2^-149.
+    let excess = (128 - product.leading_zeros() as i32 - 24)
+        .max(-149 - exponent)
+        .clamp(0, 127);
+    let (kept, rest) = (product >> excess, product & ((1 << excess) - 1));
+    let half = (1_u128 << excess) / 2;
+    let up = rest > half || (excess > 0 && rest == half && kept & 1 == 1);
+    (product, exponent) = (kept + u128::from(up), exponent + excess);
+    let magnitude = match exponent {
+        // 2^24 and more times 2^64.
+        64.. if product > 0 => u128::MAX,
+        0.. => product << exponent.min(64),
+        -126.. => ((product >> (-exponent - 1)) + 1) >> 1,
+        _ => 0,
+    };
+    let negative = value.is_sign_negative() != counts_per_unit.is_sign_negative();
+    let end = if negative { 1 << 31 } else { (1 << 31) - 1 };
+    let whole = magnitude.min(end) as i64;
+    Some(if negative { -whole } else { whole } as i32)
+}
+
+/// Compares every `stride`-th bit pattern of an `f32` with [`counts_by_rule`]; returns cases and mismatches.
 #[must_use]
 pub fn floats(convert: ToCounts, stride: u32, counts_per_unit: f32) -> (u64, u64) {
     let (mut cases, mut wrong) = (0, 0);
     let mut bits = 0_u32;
     loop {
         let value = f32::from_bits(bits);
-        // The product of two f32 is exact in f64; the sensor's driver would round it to f32.
-        let counts = f64::from((f64::from(value) * f64::from(counts_per_unit)) as f32);
-        let expected = counts.is_finite().then_some(counts.round() as i32);
+        let expected = counts_by_rule(value, counts_per_unit);
         cases += 1;
         wrong += u64::from(convert(value, counts_per_unit) != expected);
         match bits.checked_add(stride) {
@@ -189,6 +225,54 @@ pub fn floats(convert: ToCounts, stride: u32, counts_per_unit: f32) -> (u64, u64
             None => return (cases, wrong),
         }
     }
+}
+
+/// How a count becomes what the network sees.
+pub type Condition = fn(&FeatureParams, i32) -> i16;
+
+/// The product.
+#[must_use]
+pub fn to_input(feature: &FeatureParams, counts: i32) -> i16 {
+    feature.condition(counts)
+}
+
+/// Compares `cases` conditionings, of random and of extreme counts with random and extreme constants of a feature, with the
+/// formula of `input.rs` in exact `i64`; returns how many differ.
+#[must_use]
+pub fn conditionings(condition: Condition, cases: u64, seed: u64) -> u64 {
+    // round(v / 2^shift) with ties upwards, by division instead of shifts.
+    let rounded = |v: i64, shift: u8| (2 * v + (1 << shift)).div_euclid(2 << shift);
+    let mut rng = SplitMix(seed);
+    let mut wrong = 0;
+    for case in 0..cases {
+        let mut number = |wide: bool| {
+            let ends = [i32::MIN, i32::MIN + 1, -1, 0, 1, i32::MAX - 1, i32::MAX];
+            match rng.below(8) {
+                0 if wide => ends[rng.below(7)],
+                1..4 if wide => rng.bits() as i32,
+                _ => i32::from(rng.bits() as i16),
+            }
+        };
+        let (offset, counts) = (number(case % 2 == 0), number(true));
+        let feature = FeatureParams {
+            offset,
+            counts_per_unit: 1.0,
+            multiplier: [1, 32_767, 1 + rng.below(32_767) as u16][rng.below(3)],
+            shift: rng.below(18) as u8,
+            pre_shift: [0, rng.below(17) as u8][rng.below(2)],
+        };
+        // The difference is cut at the ends of i32, and so is its sum with half a unit.
+        let (low, high) = (i64::from(i32::MIN), i64::from(i32::MAX));
+        let difference = (i64::from(counts) - i64::from(offset)).clamp(low, high);
+        let half = (1 << feature.pre_shift) / 2;
+        let d = (difference + half)
+            .min(high)
+            .div_euclid(1 << feature.pre_shift);
+        let d = d.clamp(-65_535, 65_535);
+        let x = rounded(d * i64::from(feature.multiplier), feature.shift).clamp(-32_768, 32_767);
+        wrong += u64::from(i64::from(condition(&feature, counts)) != x);
+    }
+    wrong
 }
 
 // ---- row 14 ------------------------------------------------------------------------------------
