@@ -221,7 +221,7 @@ fn errors_and_numbers_go_through_serde() {
     let (field, layer) = (Field::Direction, 1);
     for error in [
         LoadError::BadMagic { found: *b"ELF!" },
-        LoadError::Feature(Feature::Bidirectional),
+        LoadError::Feature(Feature::Windows),
         LoadError::Range {
             field,
             layer,

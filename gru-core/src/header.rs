@@ -240,11 +240,11 @@ impl<'a> Reader<'a> {
         for layer in 0..layers {
             self.layer = layer as u8;
             #[cfg_attr(
-                not(any(feature = "bidirectional", test)),
+                not(any(feature = "windows", test)),
                 expect(unused_mut, reason = "only a second direction is changed")
             )]
             let mut layer = self.layer(expected);
-            #[cfg(any(feature = "bidirectional", test))]
+            #[cfg(any(feature = "windows", test))]
             self.second(model.layers.last(), &mut layer);
             model.output_len = layer.outputs() as u16;
             model.output_frac = layer.frac();
@@ -334,7 +334,7 @@ impl<'a> Reader<'a> {
             nh_shift,
             w_shift,
             direction,
-            #[cfg(any(feature = "bidirectional", test))]
+            #[cfg(any(feature = "windows", test))]
             outputs: units,
             #[cfg(any(gru_portable, test))]
             variant,
@@ -343,7 +343,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    #[cfg(any(feature = "bidirectional", test))]
+    #[cfg(any(feature = "windows", test))]
     fn direction(&mut self) -> Direction {
         match self.case(4) {
             0 => Direction::Forward,
@@ -353,14 +353,14 @@ impl<'a> Reader<'a> {
         }
     }
 
-    #[cfg(not(any(feature = "bidirectional", test)))]
+    #[cfg(not(any(feature = "windows", test)))]
     fn direction(&mut self) -> Direction {
-        self.only(1, [0; 4], Feature::Bidirectional);
+        self.only(1, [0; 4], Feature::Windows);
         Direction::Forward
     }
 
     /// A second direction has its first one in front, on the same scale, and gives the outputs of both.
-    #[cfg(any(feature = "bidirectional", test))]
+    #[cfg(any(feature = "windows", test))]
     #[inline(never)]
     fn second(&mut self, front: Option<&Layer<'a>>, layer: &mut Layer<'a>) {
         let Layer::Gru(g) = layer else { return };

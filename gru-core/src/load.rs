@@ -6,7 +6,7 @@
 
 #[cfg(any(feature = "decision", test))]
 use crate::activation::Activation;
-#[cfg(any(feature = "bidirectional", test))]
+#[cfg(any(feature = "windows", test))]
 use crate::artifact::Direction;
 #[cfg(any(feature = "inputs", test))]
 use crate::artifact::FEATURE_LIMITS;
@@ -114,12 +114,12 @@ pub enum LoadError {
 pub enum Feature {
     /// `activations`: Dense layers with another activation than the linear one.
     Activations,
-    /// `bidirectional`: a GRU layer that is the second direction of the one in front of it.
-    Bidirectional,
     /// `decision`: a decision layer.
     Decision,
     /// `inputs`: limits of the raw counts, or counts beyond 16 bits.
     Inputs,
+    /// `windows`: a GRU layer that reads a window from its end, alone or beside the one in front of it.
+    Windows,
     /// `portable`: another variant of the GRU than Keras' default one.
     Portable,
     /// `readouts`: a mean of the outputs over time steps.
@@ -131,7 +131,7 @@ impl Feature {
     pub const fn name(self) -> &'static str {
         match self {
             Self::Activations => "activations",
-            Self::Bidirectional => "bidirectional",
+            Self::Windows => "windows",
             Self::Decision => "decision",
             Self::Inputs => "inputs",
             Self::Portable => "portable",
@@ -501,7 +501,7 @@ impl<'a> Reader<'a> {
                     let (shift, reset_after) = (g.w_shift, g.variant().reset_after);
                     let scratch = layout.gru_scratch(input as usize, units, shift, reset_after);
                     parts.scratch = parts.scratch.max(scratch);
-                    #[cfg(any(feature = "bidirectional", test))]
+                    #[cfg(any(feature = "windows", test))]
                     {
                         model.backwards |= g.direction != Direction::Forward;
                     }

@@ -152,7 +152,7 @@ pub struct GruLayer<'a> {
     pub(crate) w_shift: u8,
     pub(crate) direction: Direction,
     /// Units, of a second direction those of both.
-    #[cfg(any(feature = "bidirectional", test))]
+    #[cfg(any(feature = "windows", test))]
     pub(crate) outputs: u16,
     /// Little-endian i16, empty for zeros.
     pub(crate) initial_state: &'a [u8],
@@ -202,16 +202,16 @@ impl GruLayer<'_> {
     /// Outputs of a time step: units, of a second direction those of the first one and its own.
     #[inline]
     pub fn outputs(&self) -> usize {
-        #[cfg(any(feature = "bidirectional", test))]
+        #[cfg(any(feature = "windows", test))]
         return self.outputs as usize;
-        #[cfg(not(any(feature = "bidirectional", test)))]
+        #[cfg(not(any(feature = "windows", test)))]
         self.units()
     }
 
     /// Without the feature `bidirectional` there are none.
     #[inline]
     pub(crate) fn is_second(&self) -> bool {
-        cfg!(any(feature = "bidirectional", test)) && self.direction.is_second()
+        cfg!(any(feature = "windows", test)) && self.direction.is_second()
     }
 
     /// The weights and parameters, block after block.
@@ -475,7 +475,7 @@ impl<'a> Model<'a> {
     /// Whether time steps can be pushed one at a time: no layer reads its window from the end,
     /// alone or beside another one.
     pub fn is_streaming(&self) -> bool {
-        !(cfg!(any(feature = "bidirectional", test)) && self.backwards)
+        !(cfg!(any(feature = "windows", test)) && self.backwards)
     }
 
     /// Multiply-accumulates of one time step, padding and weights that are left out not counted.

@@ -125,7 +125,7 @@ pub fn record(
             steps: data.steps(sequence),
             label: UNLABELLED,
         };
-        data.counts_into(&whole, &mut counts);
+        data.samples_into(&whole, &mut counts);
         state.reset(model)?;
         let mut recorded = Recorded {
             outputs: Vec::with_capacity(whole.steps * model.outputs()),

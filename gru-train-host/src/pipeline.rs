@@ -5,14 +5,15 @@
 //! ```
 
 use gru_core::float::ModelF32;
+use gru_core::input::Limits;
 use gru_core::layout::Layout;
 use gru_core::writer::{self, QuantModel};
 use gru_core::{Digest, Model, StateError, WindowRef};
 
 use crate::dataset::{Counts, Dataset, Labels as DataLabels, UNLABELLED, Window, WindowLabel};
 use crate::nn::data::{Inputs, Labels, Sequences};
-use crate::quantize::{self, Calibration, QuantReport, QuantizeOptions};
-use crate::spec::{ModelSpec, Readout, Standardize};
+use crate::quantize::{self, Calibration, LayerRange, QuantReport, QuantizeOptions};
+use crate::spec::{Gap, ModelSpec, Readout, Standardize};
 use crate::train::{self, Fit, Hooks, Progress, Qat, TrainConfig};
 
 /// Windows that are run through the float model to find the ranges of what nothing bounds.
@@ -57,7 +58,7 @@ impl<'d> Feed<'d> {
             let to = from + window.steps * features;
             match data.sequences.get(window.sequence).map(|s| &s.counts) {
                 Some(Counts::I16(counts)) => feed.slices.push(&counts[from..to]),
-                Some(Counts::I32(_)) | None => {}
+                Some(Counts::I32(_) | Counts::Gaps(_)) | None => {}
             }
             if per_step {
                 let labelled = (0..steps).map(|t| match t < window.steps {
@@ -77,6 +78,35 @@ impl<'d> Feed<'d> {
             }
         }
         feed
+    }
+
+    /// `windows` as the integers of `model` take them ([`Conditioner`]), in floats and without labels; those of which
+    /// no step is left are not in it.
+    fn conditioned(data: &'d Dataset, windows: &[Window], model: &ModelSpec) -> Self {
+        let features = data.input();
+        let steps = windows.iter().map(|w| w.steps).max().unwrap_or(0);
+        let mut conditioner = Conditioner::new(data, model);
+        let (mut floats, mut lengths) = (Vec::new(), Vec::new());
+        for window in windows {
+            let start = floats.len();
+            conditioner.append(window, &mut floats);
+            let length = (floats.len() - start) / features.max(1);
+            if length > 0 {
+                lengths.push(length);
+                floats.resize(start + steps * features, 0.0);
+            }
+        }
+        Self {
+            slices: Vec::new(),
+            floats,
+            offset: Vec::new(),
+            scale: Vec::new(),
+            labels: vec![-1; lengths.len() * steps],
+            lengths,
+            per_step: true,
+            features,
+            steps,
+        }
     }
 
     /// The set, as the engine wants it.
@@ -103,6 +133,166 @@ impl<'d> Feed<'d> {
             weights: None,
         }
     }
+}
+
+/// Gives floats what the integer model's input conditioning leaves of samples: values that are missing or beyond
+/// their limits are held, take the mean, or their step is left out.
+struct Conditioner<'d> {
+    data: &'d Dataset,
+    gap: Gap,
+    limits: Vec<Limits>,
+    /// `(scale, offset)` of each feature: standardised = count · scale − offset.
+    standard: Vec<(f32, f32)>,
+    held: Vec<f32>,
+    samples: Vec<Option<i32>>,
+    invalid_values: u64,
+    skipped_steps: u64,
+}
+
+impl<'d> Conditioner<'d> {
+    fn new(data: &'d Dataset, model: &ModelSpec) -> Self {
+        let by = &model.standardize;
+        let features = data.input();
+        let standard = (0..features).map(|k| {
+            let std = by.std.get(k).copied().unwrap_or(1.0);
+            let mean = by.mean.get(k).copied().unwrap_or(0.0);
+            (1.0 / (data.counts_per_unit[k] * std), mean / std)
+        });
+        Self {
+            data,
+            gap: model.gap,
+            limits: count_limits(model),
+            standard: standard.collect(),
+            held: vec![0.0; features],
+            samples: Vec::new(),
+            invalid_values: 0,
+            skipped_steps: 0,
+        }
+    }
+
+    /// Adds the steps of a window, which begins with nothing held.
+    fn append(&mut self, window: &Window, out: &mut Vec<f32>) {
+        self.data.samples_into(window, &mut self.samples);
+        self.held.fill(0.0);
+        for sample in self.samples.chunks_exact(self.standard.len().max(1)) {
+            let valid = |k: usize| {
+                let limits = self.limits.get(k).copied().unwrap_or(Limits::NONE);
+                sample[k].filter(|c| limits.holds(*c))
+            };
+            let invalid = (0..sample.len()).filter(|k| valid(*k).is_none()).count();
+            self.invalid_values += invalid as u64;
+            if invalid > 0 && self.gap == Gap::Skip {
+                self.skipped_steps += 1;
+                continue;
+            }
+            for (k, (scale, offset)) in self.standard.iter().enumerate() {
+                match valid(k) {
+                    Some(count) => self.held[k] = count as f32 * scale - offset,
+                    None if self.gap == Gap::Hold => {}
+                    None => self.held[k] = 0.0,
+                }
+            }
+            out.extend(&self.held);
+        }
+    }
+}
+
+/// The limits of a model's features in counts; empty where it has none.
+fn count_limits(model: &ModelSpec) -> Vec<Limits> {
+    let unit = |k: usize| f64::from(model.counts_per_unit.get(k).copied().unwrap_or(1.0));
+    (model.limits.iter().enumerate())
+        .map(|(k, limits)| match limits {
+            // A cast saturates: beyond what a count can be there is no limit.
+            Some([low, high]) => Limits {
+                low: (low * unit(k)).ceil() as i32,
+                high: (high * unit(k)).floor() as i32,
+            },
+            None => Limits::NONE,
+        })
+        .collect()
+}
+
+/// Values of windows that are missing or beyond the limits of `model`, and the steps that it leaves out because of them.
+pub fn invalid_in(model: &ModelSpec, data: &Dataset, windows: &[Window]) -> (u64, u64) {
+    let mut conditioner = Conditioner::new(data, model);
+    let mut values = Vec::new();
+    for window in windows {
+        values.clear();
+        conditioner.append(window, &mut values);
+    }
+    (conditioner.invalid_values, conditioner.skipped_steps)
+}
+
+/// Per feature with limits in a recipe: its name, and how many values of the data are beyond them. Training learns such
+/// values as they are; the artifact treats them as missing.
+///
+/// # Errors
+/// Limits that the data cannot have, in one line.
+pub fn beyond_limits(config: &TrainConfig, data: &Dataset) -> Result<Vec<(String, usize)>, String> {
+    named_limits(config, data)?;
+    let width = data.input().max(1);
+    let beyond = |(name, [low, high]): (&String, &[f64; 2])| {
+        let k = data.features.iter().position(|f| f == name)?;
+        let unit = f64::from(data.counts_per_unit[k]);
+        let out = |c: i32| f64::from(c) < low * unit || f64::from(c) > high * unit;
+        let counts = data.sequences.iter().flat_map(|s| {
+            let own = (k..s.counts.len()).step_by(width);
+            own.filter_map(|at| s.counts.get(at))
+        });
+        let number = counts.filter(|c| out(*c)).count();
+        (number > 0).then(|| (name.clone(), number))
+    };
+    Ok(config.limits.iter().filter_map(beyond).collect())
+}
+
+/// The limits of a recipe by the features of the data; empty where it has none.
+fn named_limits(config: &TrainConfig, data: &Dataset) -> Result<Vec<Option<[f64; 2]>>, String> {
+    for (name, [low, high]) in &config.limits {
+        let Some(k) = data.features.iter().position(|f| f == name) else {
+            let names = data.features.join(", ");
+            return Err(format!(
+                "limits: no feature {name:?}, expected one of {names}"
+            ));
+        };
+        let unit = f64::from(data.counts_per_unit[k]);
+        if (low * unit).ceil() > (high * unit).floor() {
+            return Err(format!(
+                "limits.{name} {low} to {high}: no count is between, with {unit} counts per unit"
+            ));
+        }
+    }
+    let of = |name: &String| config.limits.get(name).copied();
+    Ok(match config.limits.is_empty() {
+        true => Vec::new(),
+        false => data.features.iter().map(of).collect(),
+    })
+}
+
+/// Whether a layout can hold a model of the recipe, in the words of whoever loads it: known before training.
+///
+/// # Errors
+/// Why not, in one line.
+pub fn holds(
+    layout: Layout,
+    config: &TrainConfig,
+    features: usize,
+    outputs: usize,
+) -> Result<(), String> {
+    let model = train::fresh_model(config, features, outputs);
+    let range = LayerRange {
+        recurrent: 1.0,
+        gate: 1.0,
+        output: 1.0,
+    };
+    let ranges = Calibration {
+        input: 1.0,
+        layers: vec![range; model.layers.len()],
+        ..Calibration::default()
+    };
+    let (quantized, _) = quantize::quantize(&model, &ranges, &QuantizeOptions::default())
+        .map_err(|e| e.to_string())?;
+    writer::write(&quantized, layout).map_err(|e| e.to_string())?;
+    Ok(())
 }
 
 /// How long recordings are cut.
@@ -187,7 +377,8 @@ pub fn fit(
     observe: &mut dyn FnMut(Progress<'_>),
 ) -> Result<Fit, String> {
     let Order { data, config, .. } = *order;
-    let per_step = config.readout == Readout::Every;
+    let limits = named_limits(config, data)?;
+    let per_step = config.readout.is_per_step();
     let train = Feed::new(data, order.train, &order.by, per_step);
     let validation = Feed::new(data, order.validation, &order.by, per_step);
     let validation = (!order.validation.is_empty()).then(|| validation.sequences());
@@ -201,6 +392,8 @@ pub fn fit(
         sample_rate_hz: data.sample_rate_hz,
         window_steps: if same { cut } else { 0 },
         decision: config.decision.clone(),
+        gap: config.gap,
+        limits,
         ..ModelSpec::default()
     };
     if let Some(decision) = &facts.decision {
@@ -235,6 +428,13 @@ pub fn make_from(
     observe: &mut dyn FnMut(Progress<'_>),
 ) -> Result<Product, String> {
     let config = order.config;
+    config.check().map_err(|e| e.to_string())?;
+    holds(
+        order.layout,
+        config,
+        order.data.input(),
+        order.data.classes.len(),
+    )?;
     let fit = fit(order, trained, observe)?;
     let (quantized, report, artifact) = match (&fit.qat, config.qat) {
         // The very scales that training has seen.
@@ -286,13 +486,13 @@ fn export_at(
             .collect();
         self_test = narrow.unwrap_or_default();
     }
+    let given = model.decision.as_ref().and_then(|d| d.warm_up_steps);
     let options = QuantizeOptions {
+        gap: model.gap.into(),
+        limits: count_limits(model),
         self_test,
-        warm_up_steps: (model.decision.as_ref())
-            .and_then(|d| d.warm_up_steps)
-            .unwrap_or(0),
+        warm_up_steps: given.unwrap_or(0),
         bits,
-        ..QuantizeOptions::default()
     };
     let (mut quantized, report) =
         quantize::quantize(model, ranges, &options).map_err(|e| e.to_string())?;
@@ -303,10 +503,10 @@ fn export_at(
         _ => order.layout,
     };
     let mut artifact = writer::write(&quantized, layout).map_err(|e| e.to_string())?;
-    if (model.decision.as_ref()).is_some_and(|d| d.warm_up_steps.is_none()) {
-        let aligned = writer::Aligned::new(&artifact);
-        let ready = Model::load(&aligned).map_err(|e| e.to_string())?;
-        quantized.warm_up_steps = match order.config.stateful {
+    let aligned = writer::Aligned::new(&artifact);
+    let ready = Model::load(&aligned).map_err(|e| e.to_string())?;
+    if given.is_none() && ready.is_streaming() {
+        let measured = match order.config.stateful {
             Some(_) => {
                 let sequences: Vec<usize> = order.train.iter().map(|w| w.sequence).collect();
                 stream_warm_up(&ready, data, &sequences)
@@ -314,10 +514,14 @@ fn export_at(
             None => {
                 let every = order.train.len().div_ceil(CALIBRATION_WINDOWS).max(1);
                 let some: Vec<Window> = order.train.iter().step_by(every).copied().collect();
-                warm_up(&ready, data, &some)
+                // What is trained to have an answer at the end of a window has one there.
+                let shortest = order.train.iter().map(|w| w.steps).min().unwrap_or(0);
+                let shortest = u16::try_from(shortest).unwrap_or(u16::MAX);
+                warm_up(&ready, data, &some).map(|steps| steps.min(shortest))
             }
         }
         .map_err(|e| e.to_string())?;
+        quantized.warm_up_steps = quantized.warm_up_steps.max(measured);
         artifact = writer::write(&quantized, layout).map_err(|e| e.to_string())?;
     }
     Ok((quantized, report, artifact))
@@ -330,7 +534,7 @@ pub fn warm_up(model: &Model<'_>, data: &Dataset, windows: &[Window]) -> Result<
     let mut settled = Vec::with_capacity(windows.len());
     let mut counts = Vec::new();
     for window in windows {
-        data.counts_into(window, &mut counts);
+        data.samples_into(window, &mut counts);
         state.reset(model)?;
         let (mut class, mut since) = (usize::MAX, 0);
         for (t, sample) in counts.chunks_exact(model.features()).enumerate() {
@@ -374,6 +578,10 @@ pub struct Decisions {
     pub digest: u64,
     /// Time steps in all.
     pub steps: u64,
+    /// Values that were missing or beyond their limits; 0 for a float model, see [`invalid_in`].
+    pub invalid_values: u64,
+    /// Steps left out because of such values.
+    pub skipped_steps: u64,
 }
 
 /// Memory for windows of so many steps, on a host. A model that streams needs none.
@@ -401,9 +609,9 @@ pub fn decide_int8(
     let longest = windows.iter().map(|w| w.steps).max().unwrap_or(0);
     let mut memory = host_window(model, longest);
     for window in windows {
-        data.counts_into(window, &mut counts);
+        data.samples_into(window, &mut counts);
         if !model.is_streaming() {
-            let rows: Vec<&[i32]> = counts.chunks_exact(model.features()).collect();
+            let rows: Vec<&[Option<i32>]> = counts.chunks_exact(model.features()).collect();
             let output = model.run_window(&mut state, &mut memory, &rows)?;
             classes.push(output.argmax() as u16);
             state.digest(model, &mut digest);
@@ -422,10 +630,13 @@ pub fn decide_int8(
         classes,
         digest: digest.value(),
         steps,
+        invalid_values: state.counters().invalid_values.into(),
+        skipped_steps: state.counters().skipped_steps.into(),
     })
 }
 
-/// What the float model decides, on the training engine.
+/// What the float model decides, on the training engine. Values that are missing or beyond their limits are treated as
+/// the integer model treats them; where no step of a window is left, that is class 0.
 pub fn decide_float(
     model: &ModelSpec,
     data: &Dataset,
@@ -434,6 +645,10 @@ pub fn decide_float(
 ) -> Result<Vec<u16>, String> {
     if windows.is_empty() {
         return Ok(Vec::new());
+    }
+    let exponential = matches!(model.readout, Readout::Exponential { .. });
+    if exponential || !model.limits.is_empty() || data.missing_values() > 0 {
+        return decide_conditioned(model, data, windows, threads);
     }
     // With a decision at every step, the last one of the window counts; of two directions it is no last state of both.
     if model.readout == Readout::Every && model.layers.iter().any(|l| l.grus().count() == 2) {
@@ -483,6 +698,84 @@ fn decide_last_step(
         classes.push(best as u16);
     }
     Ok(classes)
+}
+
+/// [`decide_float`] by the logits of every step, from which the read-out is taken here.
+fn decide_conditioned(
+    model: &ModelSpec,
+    data: &Dataset,
+    windows: &[Window],
+    threads: usize,
+) -> Result<Vec<u16>, String> {
+    let mut every = model.clone();
+    every.readout = Readout::Every;
+    for layer in &mut every.layers {
+        layer.grus_mut().for_each(|g| g.return_sequences = true);
+    }
+    let mut decided = Vec::with_capacity(windows.len());
+    // So many at a time: the logits of all steps are kept.
+    for some in windows.chunks(1024) {
+        let feed = Feed::conditioned(data, some, model);
+        let mut left = feed.lengths.iter().enumerate();
+        let sequences = feed.sequences();
+        let logits = match feed.lengths.is_empty() {
+            true => Vec::new(),
+            false => {
+                (train::evaluate(&every, &sequences, threads).map_err(|e| e.to_string())?).logits
+            }
+        };
+        let outputs = model.output();
+        let mut conditioner = Conditioner::new(data, model);
+        let mut values = Vec::new();
+        for window in some {
+            values.clear();
+            conditioner.append(window, &mut values);
+            let class = match values.is_empty() {
+                true => 0,
+                false => {
+                    let (at, length) = left.next().unwrap_or((0, &0));
+                    let rows = logits[at * feed.steps * outputs..].chunks_exact(outputs);
+                    let rows: Vec<&[f32]> = rows.take(*length).collect();
+                    let read = read_out(model.readout, &rows, outputs);
+                    let mut best = 0;
+                    for (k, v) in read.iter().enumerate() {
+                        if *v > read[best] {
+                            best = k;
+                        }
+                    }
+                    best as u16
+                }
+            };
+            decided.push(class);
+        }
+    }
+    Ok(decided)
+}
+
+/// What a read-out makes of the logits of all steps at the end of a window, as the core does.
+fn read_out(readout: Readout, rows: &[&[f32]], outputs: usize) -> Vec<f32> {
+    let mean = |rows: &[&[f32]]| -> Vec<f32> {
+        let share = 1.0 / rows.len().max(1) as f32;
+        (0..outputs)
+            .map(|k| rows.iter().map(|r| r[k]).sum::<f32>() * share)
+            .collect()
+    };
+    match readout {
+        Readout::Last | Readout::Every => mean(&rows[rows.len().saturating_sub(1)..]),
+        Readout::Mean { skip } => mean(rows.get(skip..).unwrap_or_default()),
+        Readout::Sliding { steps } => mean(&rows[rows.len().saturating_sub(steps)..]),
+        Readout::Exponential { steps } => {
+            let shift = Readout::exponential_shift(steps).unwrap_or(0);
+            let weight = 0.5f32.powi(shift.into());
+            let mut sum = mean(&rows[..rows.len().min(1)]);
+            for row in rows.iter().skip(1) {
+                for (sum, y) in sum.iter_mut().zip(*row) {
+                    *sum += (y - *sum) * weight;
+                }
+            }
+            sum
+        }
+    }
 }
 
 /// Share of `decided` that equals the label of its window; 0 for none.

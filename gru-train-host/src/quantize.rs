@@ -519,7 +519,7 @@ pub struct QuantizeOptions {
     pub gap: GapPolicy,
     /// Smallest and largest valid count per feature; empty for no limits.
     pub limits: Vec<Limits>,
-    /// Steps until the outputs can be trusted.
+    /// Steps until the outputs can be trusted; more where the mean of the logits begins later.
     pub warm_up_steps: u16,
     /// Raw counts of the self-test's samples; empty for none.
     pub self_test: Vec<i16>,
@@ -707,8 +707,21 @@ pub fn quantize(
             spec::Readout::Sliding { steps } => gru_core::artifact::Readout::Sliding {
                 steps: steps.min(u16::MAX as usize) as u16,
             },
+            spec::Readout::Exponential { steps } => gru_core::artifact::Readout::Exponential {
+                shift: spec::Readout::exponential_shift(steps).ok_or_else(|| SpecError {
+                    layer: None,
+                    what: format!("exponential read-out over {steps} steps, expected 2 to 4096"),
+                })?,
+            },
         },
-        warm_up_steps: options.warm_up_steps,
+        warm_up_steps: match model.readout {
+            // Until then the mean holds nothing.
+            spec::Readout::Mean { skip } => {
+                let first = u16::try_from(skip.saturating_add(1)).unwrap_or(u16::MAX);
+                options.warm_up_steps.max(first)
+            }
+            _ => options.warm_up_steps,
+        },
         decision: match &model.decision {
             Some(spec) => Some(
                 (spec.quantize(&model.classes, model.output(), model.sample_rate_hz)).map_err(

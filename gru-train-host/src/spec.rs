@@ -225,6 +225,48 @@ pub enum Readout {
         /// Steps that count.
         steps: usize,
     },
+    /// The exponential mean of the logits with the weight `1 / steps` for the latest step, for streams: it remembers
+    /// nothing but the mean. Training is that of [`Every`](Self::Every).
+    Exponential {
+        /// Time constant, 2 to 4096, taken to the nearest power of two.
+        steps: usize,
+    },
+}
+
+impl Readout {
+    /// Whether every step has to be right by itself, so that training needs a label per step.
+    pub fn is_per_step(self) -> bool {
+        matches!(self, Self::Every | Self::Exponential { .. })
+    }
+
+    /// The shift that an exponential mean over `steps` steps has in the core; none where it has no such mean.
+    pub fn exponential_shift(steps: usize) -> Option<u8> {
+        let shift = (steps as f64).log2().round();
+        (1.0..=12.0).contains(&shift).then_some(shift as u8)
+    }
+}
+
+/// What the integer model does where a value is missing, no number, or beyond its limits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Gap {
+    /// The feature's last valid value is used again (its mean before the first one).
+    #[default]
+    Hold,
+    /// The feature's mean is used.
+    Zero,
+    /// The whole step is left out: the state stays as it is.
+    Skip,
+}
+
+impl From<Gap> for gru_core::artifact::GapPolicy {
+    fn from(gap: Gap) -> Self {
+        match gap {
+            Gap::Hold => Self::Hold,
+            Gap::Zero => Self::Zero,
+            Gap::Skip => Self::Skip,
+        }
+    }
 }
 
 /// Per-feature standardisation in raw units: the model sees `(raw − mean) / std`.
@@ -258,6 +300,10 @@ pub struct ModelSpec {
     pub readout: Readout,
     /// Post-processing of the decisions of a stream.
     pub decision: Option<DecisionSpec>,
+    /// What happens to values that are missing or beyond their limits.
+    pub gap: Gap,
+    /// Smallest and largest valid value of each feature in raw units; empty for no limits.
+    pub limits: Vec<Option<[f64; 2]>>,
 }
 
 /// Why a [`ModelSpec`] does not hold together.
@@ -530,6 +576,16 @@ impl ModelSpec {
         optional("standardize.std", self.standardize.std.len(), self.input())?;
         optional("counts_per_unit", self.counts_per_unit.len(), self.input())?;
         optional("classes", self.classes.len(), width)?;
+        optional("limits", self.limits.len(), self.input())?;
+        for (k, limits) in self.limits.iter().enumerate() {
+            if limits
+                .is_some_and(|[low, high]| !(low.is_finite() && high.is_finite() && low <= high))
+            {
+                return Err(whole(format!(
+                    "limits[{k}] {limits:?}, expected finite numbers, the lower one first"
+                )));
+            }
+        }
         if let Some(decision) = &self.decision {
             (decision.quantize(&self.classes, width, self.sample_rate_hz))
                 .map_err(|e| whole(format!("decision: {e}")))?;

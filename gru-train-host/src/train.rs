@@ -17,6 +17,7 @@
 //! # Ok::<(), gru_train_host::train::TrainError>(())
 //! ```
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -33,7 +34,8 @@ use crate::optim::schedule::Schedule;
 use crate::optim::{Adam, AdamConfig, clip_norm, norm};
 use crate::quantize::{self, Calibration, Method, QuantizeError};
 use crate::spec::{
-    Activation, DecisionSpec, DenseSpec, GruSpec, LayerSpec, Merge, ModelSpec, Readout, Standardize,
+    Activation, DecisionSpec, DenseSpec, Gap, GruSpec, LayerSpec, Merge, ModelSpec, Readout,
+    Standardize,
 };
 
 mod augment;
@@ -115,6 +117,10 @@ pub struct TrainConfig {
     pub prune: Option<Prune>,
     /// How the outputs of a stream become decisions; goes into the artifact.
     pub decision: Option<DecisionSpec>,
+    /// What the artifact does where a value is missing, no number, or beyond its limits: `hold`, `zero` or `skip`.
+    pub gap: Gap,
+    /// Smallest and largest valid value of features by their names, in the units of the data; goes into the artifact.
+    pub limits: BTreeMap<String, [f64; 2]>,
     /// Learn whole recordings with the state carried on; needs labels per step and `readout` every.
     pub stateful: Option<Stateful>,
     /// Learn from a larger model, too, which is trained first.
@@ -163,6 +169,8 @@ impl Default for TrainConfig {
             qat: None,
             prune: None,
             decision: None,
+            gap: Gap::Hold,
+            limits: BTreeMap::new(),
             stateful: None,
             distill: None,
             seed: 0,
@@ -474,6 +482,18 @@ impl TrainConfig {
         if let Some(clip) = (self.clip_norm).filter(|c| !(c.is_finite() && *c > 0.0)) {
             return bad(format!("clip_norm {clip}, expected a positive number"));
         }
+        if let Readout::Exponential { steps } = self.readout
+            && Readout::exponential_shift(steps).is_none()
+        {
+            return bad(format!("readout over {steps} steps, expected 2 to 4096"));
+        }
+        for (name, [low, high]) in &self.limits {
+            if !(low.is_finite() && high.is_finite() && low < high) {
+                return bad(format!(
+                    "limits.{name} {low} to {high}, expected finite numbers, the lower one first"
+                ));
+            }
+        }
         if !(2..=8).contains(&self.weight_bits) {
             return bad(format!("weight_bits {}, expected 2 to 8", self.weight_bits));
         }
@@ -512,8 +532,10 @@ impl TrainConfig {
                     return bad(format!("stateful.{name} {share}, expected 0 to 1"));
                 }
             }
-            if self.readout != Readout::Every {
-                return bad("stateful needs readout every, with a label per step".into());
+            if !self.readout.is_per_step() {
+                return bad(
+                    "stateful needs readout every or exponential, with a label per step".into(),
+                );
             }
             if self.augment.time_warp > 0.0 || self.augment.time_shift > 0 {
                 return bad("stateful cannot bend time: time_warp and time_shift must be 0".into());
@@ -747,19 +769,31 @@ pub fn fit_with(
     hooks: &Hooks<'_>,
     observe: &mut dyn FnMut(Progress<'_>),
 ) -> Result<Fit, TrainError> {
-    if let Readout::Sliding { steps } = config.readout {
-        let sets = [Some(data), validation];
-        let readout = trained_as(steps, sets.into_iter().flatten())?;
-        let config = TrainConfig {
+    config.check()?;
+    let trained_readout = match config.readout {
+        Readout::Sliding { steps } => {
+            let sets = [Some(data), validation];
+            Some(trained_as(steps, sets.into_iter().flatten())?)
+        }
+        Readout::Exponential { .. } => Some(Readout::Every),
+        Readout::Last | Readout::Every | Readout::Mean { .. } => None,
+    };
+    if let Some(readout) = trained_readout {
+        let same = TrainConfig {
             readout,
             ..config.clone()
         };
-        let mut fit = fit_with(&config, data, validation, outputs, hooks, observe)?;
-        fit.model.readout = Readout::Sliding { steps };
+        let mut fit = fit_with(&same, data, validation, outputs, hooks, observe)?;
+        let qat = fit
+            .qat
+            .iter_mut()
+            .flat_map(|q| [&mut q.float, &mut q.master]);
+        for model in qat.chain([&mut fit.model]) {
+            model.readout = config.readout;
+        }
         return Ok(fit);
     }
     let invalid = TrainError::Invalid;
-    config.check()?;
     data.check(outputs)
         .map_err(|e| invalid(format!("training data: {e}")))?;
     if let Some(v) = validation {
@@ -1409,7 +1443,8 @@ impl Evaluation {
     }
 }
 
-/// Runs a float model over sequences. `threads` 0 means all.
+/// Runs a float model over sequences. `threads` 0 means all. An exponential read-out gives the logits of every step
+/// that its mean is made of.
 pub fn evaluate(
     model: &ModelSpec,
     data: &Sequences<'_>,
@@ -1418,6 +1453,11 @@ pub fn evaluate(
     if let Readout::Sliding { steps } = model.readout {
         let mut same = model.clone();
         same.readout = trained_as(steps, [data])?;
+        return evaluate(&same, data, threads);
+    }
+    if matches!(model.readout, Readout::Exponential { .. }) {
+        let mut same = model.clone();
+        same.readout = Readout::Every;
         return evaluate(&same, data, threads);
     }
     let outputs = model.output();

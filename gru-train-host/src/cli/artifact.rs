@@ -4,10 +4,12 @@
 //! float model and the names that the artifact has no room for. It is found by its name and
 //! recognised by the artifact's checksum.
 
+use std::fs::File;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use gru_core::artifact::{Direction, MAX_LEN, VERSION};
+use gru_core::artifact::{Direction, GapPolicy, MAX_LEN, VERSION};
 use gru_core::writer::{self, Aligned, QuantModel};
 use gru_core::{Decider, Layer, Model, State};
 use serde::{Deserialize, Serialize};
@@ -75,6 +77,23 @@ pub(crate) fn companion_path(artifact: &Path) -> PathBuf {
     artifact.with_extension("float.json")
 }
 
+/// Opens a file whose end will come: a pipe may never be written to, a device may have no end.
+fn open_regular(path: &Path, expected: &str) -> Result<File, Failure> {
+    // Asked before opening, which would wait for a pipe's other end.
+    let meta = std::fs::metadata(path).map_err(|e| Failure::file(path, e))?;
+    if meta.is_dir() {
+        return Err(Failure::file(
+            path,
+            format!("a folder, expected {expected}"),
+        ));
+    }
+    if !meta.is_file() {
+        let what = format!("no regular file, expected {expected}");
+        return Err(Failure::file(path, what));
+    }
+    File::open(path).map_err(|e| Failure::file(path, e))
+}
+
 /// Writes an artifact and its companion; the companion alone of a model that stays in floats.
 pub(crate) fn save(
     path: &Path,
@@ -96,7 +115,9 @@ impl Companion {
 
     /// Reads and checks a float model.
     pub(crate) fn open(path: &Path) -> Result<Self, Failure> {
-        let text = std::fs::read(path).map_err(|e| Failure::file(path, e))?;
+        let mut text = Vec::new();
+        (open_regular(path, "a float model")?.read_to_end(&mut text))
+            .map_err(|e| Failure::file(path, e))?;
         let read: Self = serde_json::from_slice(&text)
             .map_err(|e| Failure::file(path, format!("not a float model: {e}")))?;
         read.model.check().map_err(|e| Failure::file(path, e))?;
@@ -116,17 +137,17 @@ impl Companion {
 }
 
 impl Loaded {
-    /// Reads and checks an artifact, and its companion where there is one.
-    pub(crate) fn open(path: &Path) -> Result<Self, Failure> {
-        let meta = std::fs::metadata(path).map_err(|e| Failure::file(path, e))?;
-        if meta.is_dir() {
-            return Err(Failure::file(path, "a folder, expected an artifact"));
-        }
-        if meta.len() > u64::from(MAX_LEN) {
-            let what = format!("{} bytes, an artifact has at most {MAX_LEN}", meta.len());
+    /// Reads and checks an artifact, and its companion where there is one; one that cannot be used is noted.
+    pub(crate) fn open(path: &Path, console: &mut Console<'_>) -> Result<Self, Failure> {
+        let most = u64::from(MAX_LEN);
+        let mut bytes = Vec::new();
+        (open_regular(path, "an artifact")?.take(most + 1))
+            .read_to_end(&mut bytes)
+            .map_err(|e| Failure::file(path, e))?;
+        if bytes.len() as u64 > most {
+            let what = format!("more than {MAX_LEN} bytes, an artifact has no more");
             return Err(Failure::file(path, what));
         }
-        let bytes = std::fs::read(path).map_err(|e| Failure::file(path, e))?;
         let bytes = Aligned::new(&bytes);
         let (parts, tag) = match Model::load(&bytes) {
             Ok(model) => (writer::read(&model), model.tag()),
@@ -135,12 +156,19 @@ impl Loaded {
         let mut companion = None;
         let beside = companion_path(path);
         if beside.exists() {
-            let read = Companion::open(&beside)?;
-            // One of another artifact is as good as none.
-            if read.artifact_crc32 == format!("{tag:08x}")
-                && read.model.input() == parts.features.len()
-            {
-                companion = Some(read);
+            // The artifact is sound without it.
+            match Companion::open(&beside) {
+                Ok(read)
+                    if read.artifact_crc32 == format!("{tag:08x}")
+                        && read.model.input() == parts.features.len() =>
+                {
+                    companion = Some(read);
+                }
+                Ok(_) => console.note(format!(
+                    "{}: of another artifact; going on without a float model",
+                    beside.display()
+                )),
+                Err(e) => console.note(format!("{}; going on without a float model", e.line)),
             }
         }
         Ok(Self {
@@ -185,9 +213,20 @@ pub(crate) fn decider_bytes(model: &Model<'_>) -> usize {
     size_of::<Decider<0>>() + (2 * model.decider_len()).next_multiple_of(align_of::<Decider<0>>())
 }
 
-/// Bytes of RAM that one stream takes: the state, which is all there is.
+/// Bytes of RAM that the state of one stream takes.
 pub(crate) fn ram_bytes(model: &Model<'_>) -> usize {
     size_of::<State<0>>() + (2 * model.state_len()).next_multiple_of(4)
+}
+
+/// What became of values that a model could not use; nothing where there were none.
+pub(crate) fn left_out(invalid_values: u64, skipped_steps: u64, gap: GapPolicy) -> Option<String> {
+    let what = match gap {
+        GapPolicy::Hold => "the last valid ones were held".to_owned(),
+        GapPolicy::Zero => "the means were used".to_owned(),
+        GapPolicy::Skip => format!("{} steps left out", grouped(skipped_steps)),
+    };
+    let values = grouped(invalid_values);
+    (invalid_values > 0).then(|| format!("{values} values missing or beyond their limits: {what}"))
 }
 
 fn kind(layer: &Layer<'_>) -> (&'static str, usize, usize) {
@@ -263,7 +302,7 @@ pub(crate) fn inspect(args: &InspectArgs, console: &mut Console<'_>) -> Result<(
     if Companion::is_at(&args.model) {
         return float_summary(&args.model, console);
     }
-    let loaded = Loaded::open(&args.model)?;
+    let loaded = Loaded::open(&args.model, console)?;
     let model = loaded.model()?;
     let parts = &loaded.parts;
     let rate = f64::from(model.sample_rate_mhz()) / 1000.0;
@@ -346,10 +385,14 @@ pub(crate) fn inspect(args: &InspectArgs, console: &mut Console<'_>) -> Result<(
             2 * model.window_len(1)
         ));
     }
+    let (state, decider) = (ram_bytes(&model), decider_bytes(&model));
     console.say(format!(
-        "needs         {} bytes of flash, {} bytes of RAM, {} multiply-accumulates per step",
+        "needs         {} bytes of flash, {} bytes of RAM for the state and {} for decisions ({} in all), \
+         {} multiply-accumulates per step",
         grouped(model.bytes().len() as u64),
-        grouped(ram_bytes(&model) as u64),
+        grouped(state as u64),
+        grouped(decider as u64),
+        grouped((state + decider) as u64),
         grouped(model.macs() as u64)
     ));
     console.answer(&json!({
@@ -369,9 +412,10 @@ pub(crate) fn inspect(args: &InspectArgs, console: &mut Console<'_>) -> Result<(
         "readout": format!("{:?}", model.readout()),
         "warm_up_steps": model.warm_up_steps(),
         "decision": rule,
-        "decider_bytes": decider_bytes(&model),
+        "decider_bytes": decider,
         "self_test_steps": steps,
-        "ram_bytes": ram_bytes(&model),
+        "ram_bytes": state,
+        "stream_bytes": state + decider,
         "macs_per_step": model.macs(),
     }));
     Ok(())
@@ -381,7 +425,7 @@ pub(crate) fn summary(args: &SummaryArgs, console: &mut Console<'_>) -> Result<(
     if Companion::is_at(&args.model) {
         return float_summary(&args.model, console);
     }
-    let loaded = Loaded::open(&args.model)?;
+    let loaded = Loaded::open(&args.model, console)?;
     let model = loaded.model()?;
     let mut rows = Vec::new();
     let mut layers = Vec::new();

@@ -69,6 +69,9 @@ impl BoardArgs {
                 Counts::I16(counts) => {
                     Ok(&counts[w.start * features..(w.start + w.steps) * features])
                 }
+                Counts::Gaps(_) => Err(Failure::input(
+                    "--board: values are missing, the board's request has no form for that",
+                )),
                 Counts::I32(_) => Err(Failure::input(
                     "samples of more than 16 bits, the board's request takes 16",
                 )),

@@ -4,6 +4,29 @@ use std::fmt::Display;
 use std::io::Write;
 use std::path::Path;
 
+/// A line as it may be shown: names come from files, and a terminal obeys what it is sent.
+///
+/// Line breaks and other control characters, and those that reverse or hide text, stand in their escaped form.
+fn plain(line: impl Display) -> String {
+    let line = line.to_string();
+    let obeyed = |c: char| {
+        c.is_control()
+            || matches!(c, '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}')
+            || matches!(c, '\u{2060}'..='\u{206f}' | '\u{feff}')
+    };
+    if !line.contains(obeyed) {
+        return line;
+    }
+    let mut out = String::with_capacity(line.len() + 8);
+    for c in line.chars() {
+        match obeyed(c) {
+            true => out.extend(c.escape_default()),
+            false => out.push(c),
+        }
+    }
+    out
+}
+
 /// The two outputs of a command.
 pub(crate) struct Console<'c> {
     out: &'c mut dyn Write,
@@ -18,6 +41,7 @@ impl<'c> Console<'c> {
 
     /// A line of the answer: on the standard output, or beside the JSON.
     pub(crate) fn say(&mut self, line: impl Display) {
+        let line = plain(line);
         // A reader that has gone away (`gru … | head`) is no failure of ours.
         let _ = match self.json {
             true => writeln!(self.err, "{line}"),
@@ -27,7 +51,7 @@ impl<'c> Console<'c> {
 
     /// A line about how it goes: on the standard error.
     pub(crate) fn note(&mut self, line: impl Display) {
-        let _ = writeln!(self.err, "{line}");
+        let _ = writeln!(self.err, "{}", plain(line));
     }
 
     /// The answer for programs, if it was asked for.
@@ -40,7 +64,11 @@ impl<'c> Console<'c> {
 
     /// Why the command ends; one line whatever the text.
     pub(crate) fn refuse(&mut self, line: &str) {
-        let _ = writeln!(self.err, "error: {}", line.replace(['\n', '\r'], " "));
+        let _ = writeln!(
+            self.err,
+            "error: {}",
+            plain(line.replace(['\n', '\r'], " "))
+        );
     }
 }
 
@@ -114,6 +142,14 @@ pub(crate) fn percent(share: f64) -> String {
 
 #[cfg(test)]
 mod tests {
+    #[test]
+    fn what_a_terminal_would_obey_is_shown_as_text() {
+        let shown = |line: &str| super::plain(line);
+        assert_eq!(shown("gehen (zügig) 歩く"), "gehen (zügig) 歩く");
+        assert_eq!(shown("a\nb\u{1b}[2J\u{9b}m"), r"a\nb\u{1b}[2J\u{9b}m");
+        assert_eq!(shown("a\u{202e}b\u{2028}"), r"a\u{202e}b\u{2028}");
+    }
+
     #[test]
     fn groups_of_three() {
         let text = [0u64, 12, 123, 1234, 123456, 1234567].map(super::grouped);

@@ -28,7 +28,7 @@ pub(crate) fn drift(args: &DriftArgs, console: &mut Console<'_>) -> Result<(), F
             args.steps
         )));
     }
-    let loaded = Loaded::open(&args.model)?;
+    let loaded = Loaded::open(&args.model, console)?;
     let model = loaded.model()?;
     let found =
         drift::drift(&model, args.steps, args.seed).map_err(|e| Failure::file(&args.model, e))?;

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 use serde_json::json;
 
-use super::artifact::{Companion, Loaded};
+use super::artifact::{Companion, Loaded, left_out};
 use super::console::{Console, Failure, grouped, percent};
 use super::source::Source;
 use crate::dataset::{Dataset, Part, Window, WindowLabel};
@@ -128,6 +128,10 @@ fn eval_float(args: &EvalArgs, console: &mut Console<'_>) -> Result<(), Failure>
         grouped(windows.len() as u64),
         percent(float)
     ));
+    let (invalid, skipped) = pipeline::invalid_in(&companion.model, &data, &windows);
+    if let Some(line) = left_out(invalid, skipped, companion.model.gap.into()) {
+        console.say(line);
+    }
     for line in table(&rows, &companion.model.classes) {
         console.say(line);
     }
@@ -137,6 +141,8 @@ fn eval_float(args: &EvalArgs, console: &mut Console<'_>) -> Result<(), Failure>
         "float_accuracy": float,
         "classes": companion.model.classes,
         "confusion": rows,
+        "invalid_values": invalid,
+        "skipped_steps": skipped,
     }));
     Ok(())
 }
@@ -145,7 +151,7 @@ pub(crate) fn eval(args: &EvalArgs, console: &mut Console<'_>) -> Result<(), Fai
     if Companion::is_at(&args.model) {
         return eval_float(args, console);
     }
-    let loaded = Loaded::open(&args.model)?;
+    let loaded = Loaded::open(&args.model, console)?;
     let model = loaded.model()?;
     let data = args.source.for_model(&loaded.expected(), true)?;
     let (windows, which) = args.windows(&data, loaded.companion.as_ref())?;
@@ -175,6 +181,9 @@ pub(crate) fn eval(args: &EvalArgs, console: &mut Console<'_>) -> Result<(), Fai
         }
         None => console.say("no float model beside the artifact: int8 only"),
     }
+    if let Some(line) = left_out(int8.invalid_values, int8.skipped_steps, model.gap_policy()) {
+        console.say(line);
+    }
     for line in table(&rows, &classes) {
         console.say(line);
     }
@@ -186,6 +195,8 @@ pub(crate) fn eval(args: &EvalArgs, console: &mut Console<'_>) -> Result<(), Fai
         "agreement": agree,
         "classes": classes,
         "confusion": rows,
+        "invalid_values": int8.invalid_values,
+        "skipped_steps": int8.skipped_steps,
         "digest_host": format!("{:016x}", int8.digest),
     }));
     Ok(())

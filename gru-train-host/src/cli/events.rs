@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use super::artifact::Loaded;
 use super::console::{Console, Failure, grouped, percent};
 use super::eval::judged;
-use super::source::Source;
+use super::source::{Source, missing};
 use crate::confidence::Sampled;
 use crate::dataset::Dataset;
 use crate::events::{self, Recorded, Rules, Tally};
@@ -273,7 +273,7 @@ fn calibration(loaded: &Loaded, model: &Model<'_>, recorded: &[Recorded]) -> Opt
 }
 
 pub(crate) fn events(args: &EventsArgs, console: &mut Console<'_>) -> Result<(), Failure> {
-    let loaded = Loaded::open(&args.model)?;
+    let loaded = Loaded::open(&args.model, console)?;
     let model = loaded.model()?;
     let spec = args.counting.spec()?;
     let background = args.counting.background(&loaded)?;
@@ -282,6 +282,9 @@ pub(crate) fn events(args: &EventsArgs, console: &mut Console<'_>) -> Result<(),
         return Err(Failure::file(&args.model, what));
     }
     let data = args.source.for_model(&loaded.expected(), true)?;
+    if let Some(line) = missing(&data) {
+        console.note(line);
+    }
     let rate = rate_of(&args.source, &loaded, &data, &model)?;
     let (sequences, which) = judged(&data, loaded.companion.as_ref(), args.all);
     let recorded = recorded(&args.source, &model, &data, &sequences)?;

@@ -7,7 +7,7 @@ use gru_core::artifact::MAX_DIM;
 use gru_core::{Decider, Decision, Digest, writer};
 use serde_json::json;
 
-use super::artifact::Loaded;
+use super::artifact::{Loaded, left_out};
 use super::boards::BoardArgs;
 use super::console::{Console, Failure};
 use super::source::Source;
@@ -113,7 +113,7 @@ impl Log<'_> {
 }
 
 pub(crate) fn run(args: &RunArgs, console: &mut Console<'_>) -> Result<(), Failure> {
-    let loaded = Loaded::open(&args.model)?;
+    let loaded = Loaded::open(&args.model, console)?;
     let model = loaded.model()?;
     let data = args.source.for_model(&loaded.expected(), false)?;
     let trained = loaded.companion.as_ref().map_or(0, |c| c.window_steps);
@@ -162,7 +162,7 @@ pub(crate) fn run(args: &RunArgs, console: &mut Console<'_>) -> Result<(), Failu
     (decider.bind(&model)).map_err(|e| Failure::file(&args.model, e))?;
     let mut digest = Digest::default();
     let mut counts = Vec::new();
-    let mut steps = 0u64;
+    let (mut steps, mut ready_steps) = (0u64, 0u64);
     let several = data.sequences.len() > 1;
     if !model.is_streaming() {
         let failed = |e| Failure::file(&args.model, e);
@@ -170,8 +170,8 @@ pub(crate) fn run(args: &RunArgs, console: &mut Console<'_>) -> Result<(), Failu
         let mut memory = pipeline::host_window(&model, longest);
         log.every = 1;
         for piece in &pieces {
-            data.counts_into(piece, &mut counts);
-            let rows: Vec<&[i32]> = counts.chunks_exact(data.input().max(1)).collect();
+            data.samples_into(piece, &mut counts);
+            let rows: Vec<&[Option<i32>]> = counts.chunks_exact(data.input().max(1)).collect();
             let output = (model.run_window(&mut state, &mut memory, &rows)).map_err(failed)?;
             let logits: Vec<i16> = output.values().collect();
             state.digest(&model, &mut digest);
@@ -192,7 +192,7 @@ pub(crate) fn run(args: &RunArgs, console: &mut Console<'_>) -> Result<(), Failu
             let recording = data.sequences[piece.sequence].recording;
             console.say(format!("{}:", data.recordings[recording as usize]));
         }
-        data.counts_into(piece, &mut counts);
+        data.samples_into(piece, &mut counts);
         let answered = board.as_ref().map(|b| &b.step_results[number]);
         for (t, sample) in counts.chunks_exact(data.input().max(1)).enumerate() {
             let output = model.step(&mut state, sample).map_err(failed)?;
@@ -209,10 +209,25 @@ pub(crate) fn run(args: &RunArgs, console: &mut Console<'_>) -> Result<(), Failu
             {
                 log.event(piece.sequence, piece.start + t, decision, console);
             }
+            ready_steps += u64::from(ready);
             if ready {
                 log.step(piece.sequence, piece.start + t, &logits, console);
             }
         }
+    }
+    if model.is_streaming() && ready_steps == 0 {
+        console.say(format!(
+            "no decision: the model's warm-up takes {} steps after each reset",
+            model.warm_up_steps()
+        ));
+    }
+    let counters = state.counters();
+    let (invalid, skipped) = (
+        counters.invalid_values.into(),
+        counters.skipped_steps.into(),
+    );
+    if let Some(line) = left_out(invalid, skipped, model.gap_policy()) {
+        console.say(line);
     }
     console.say(format!(
         "{steps} steps on the host core, digest of all hidden states {:016x}",
@@ -229,6 +244,8 @@ pub(crate) fn run(args: &RunArgs, console: &mut Console<'_>) -> Result<(), Failu
         "classes": classes,
         "decisions": log.decisions,
         "events": log.events,
+        "invalid_values": invalid,
+        "skipped_steps": skipped,
         "digest_host": format!("{:016x}", digest.value()),
         "digest_board": board.as_ref().map(|b| format!("{:016x}", b.digest)),
         "board": board.as_ref().map(|b| b.board.clone()),

@@ -5,8 +5,19 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::artifact::Expected;
-use super::console::Failure;
+use super::console::{Failure, grouped};
 use crate::dataset::{self, Dataset, csv};
+
+/// What is said where values are missing and the command does not count them while it runs.
+pub(crate) fn missing(data: &Dataset) -> Option<String> {
+    let number = data.missing_values();
+    (number > 0).then(|| {
+        format!(
+            "{} values missing: treated as the artifact says",
+            grouped(number as u64)
+        )
+    })
+}
 
 /// A data set and how to read it.
 #[derive(Debug, Args)]
@@ -44,9 +55,8 @@ pub(crate) struct Source {
 impl Source {
     fn options(&self) -> Result<csv::Options, Failure> {
         if let Some(rate) = self.rate.filter(|r| !(r.is_finite() && *r > 0.0)) {
-            return Err(Failure::input(format!(
-                "--rate {rate}, expected a positive number"
-            )));
+            let what = format!("--rate {rate}, expected a positive number of steps per second");
+            return Err(Failure::input(what));
         }
         Ok(csv::Options {
             features: self.features.clone(),
@@ -69,7 +79,9 @@ impl Source {
         match self.counts_per_unit.len() {
             1 => Ok(vec![self.counts_per_unit[0]; features]),
             n if n == features => Ok(self.counts_per_unit.clone()),
-            n => bad(format!("has {n} numbers, the data {features} features")),
+            n => bad(format!(
+                "has {n} numbers, expected 1 or one for each of {features} features"
+            )),
         }
     }
 
@@ -94,7 +106,16 @@ impl Source {
     /// Reads data for a model that exists: with its features, scales and classes.
     pub(crate) fn for_model(&self, model: &Expected, labels: bool) -> Result<Dataset, Failure> {
         let mut options = self.options()?;
+        if !self.counts_per_unit.is_empty() {
+            let given = self.scales(model.counts_per_unit.len())?;
+            let mut pairs = given.iter().zip(&model.counts_per_unit);
+            if let Some((given, need)) = pairs.find(|(a, b)| (*a - *b).abs() > 1e-3 * b.abs()) {
+                let what = format!("--counts-per-unit {given}, the model takes {need}");
+                return Err(Failure::input(what));
+            }
+        }
         options.need_labels = labels;
+        options.missing = true;
         options.counts_per_unit.clone_from(&model.counts_per_unit);
         if labels {
             options.classes.clone_from(&model.classes);

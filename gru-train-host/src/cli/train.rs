@@ -94,9 +94,10 @@ pub(crate) struct TrainArgs {
     #[arg(long)]
     threads: Option<usize>,
     /// Order of the weights: `pair` for cores with DSP (M4, M7, M33), `quad` for M0+, `winograd` for
-    /// M3, `vector` for M55 and M85, `rows` for others.
-    #[arg(long, default_value = "pair")]
-    layout: LayoutArg,
+    /// M3, `vector` for M55 and M85, `rows` for others, and for every GRU layer that is not Keras' default
+    /// [default: pair, or rows for such layers].
+    #[arg(long)]
+    layout: Option<LayoutArg>,
     /// Steps of raw counts that the artifact carries for its self-test on the device.
     #[arg(long, default_value_t = 8, value_name = "STEPS")]
     self_test: usize,
@@ -199,6 +200,33 @@ impl TrainArgs {
     }
 }
 
+impl TrainArgs {
+    /// The order of the weights: the one asked for, or one that can hold the layers of the recipe.
+    fn layout(
+        &self,
+        config: &TrainConfig,
+        data: &Dataset,
+        console: &mut Console<'_>,
+    ) -> Result<Layout, Failure> {
+        let holds = |layout| pipeline::holds(layout, config, data.input(), data.classes.len());
+        let wanted = self.layout.unwrap_or(LayoutArg::Pair);
+        let Err(why) = holds(wanted.into()) else {
+            return Ok(wanted.into());
+        };
+        // What no layout holds is refused for its own reason.
+        holds(Layout::Rows).map_err(Failure::input)?;
+        let name = wanted.to_possible_value();
+        let name = name.as_ref().map_or("", |v| v.get_name());
+        let kept = "is for GRU layers with tanh, sigmoid, reset_after and no clip";
+        if self.layout.is_some() {
+            let what = format!("--layout {name} {kept}, use --layout rows ({why})");
+            return Err(Failure::input(what));
+        }
+        console.say(format!("layout rows: {name} {kept}"));
+        Ok(Layout::Rows)
+    }
+}
+
 /// Names of whoever is in the listed sequences: subjects where they are known, else recordings.
 fn names(data: &Dataset, sequences: &[usize]) -> Vec<String> {
     let mut names: Vec<String> = Vec::new();
@@ -293,6 +321,8 @@ fn float_only(
 
 pub(crate) fn train(args: &TrainArgs, console: &mut Console<'_>) -> Result<(), Failure> {
     let config = args.recipe()?;
+    // Before anything is made by its numbers.
+    config.check().map_err(Failure::input)?;
     if !(0.0..1.0).contains(&args.test_share) {
         return Err(Failure::input(format!(
             "--test-share {}, expected 0 to below 1",
@@ -381,6 +411,19 @@ pub(crate) fn train(args: &TrainArgs, console: &mut Console<'_>) -> Result<(), F
             how => how,
         }
     ));
+    let fresh = train::fresh_model(&config, data.input(), data.classes.len());
+    let layout = match quantize::deployable(&fresh) {
+        Ok(()) => args.layout(&config, &data, console)?,
+        // No artifact, no layout.
+        Err(_) => Layout::Rows,
+    };
+    for (name, number) in pipeline::beyond_limits(&config, &data).map_err(Failure::input)? {
+        console.note(format!(
+            "limits.{name}: {} values of the data are beyond them; the artifact takes such values as missing, \
+             training does not",
+            grouped(number as u64)
+        ));
+    }
     let order = Order {
         data: &data,
         train: &learn,
@@ -388,11 +431,10 @@ pub(crate) fn train(args: &TrainArgs, console: &mut Console<'_>) -> Result<(), F
         by: data.standardisation(&parts.train),
         config: &config,
         name: args.name.clone().unwrap_or_else(|| data.name.clone()),
-        layout: args.layout.into(),
+        layout,
         self_test_steps: args.self_test,
     };
     let started = std::time::Instant::now();
-    let fresh = train::fresh_model(&config, data.input(), data.classes.len());
     if let Err(why) = quantize::deployable(&fresh) {
         if config.qat.is_some() {
             return Err(Failure::input(format!("qat: {why}")));

@@ -11,7 +11,7 @@ use super::artifact::{Companion, Loaded, companion_path, save};
 use super::console::{Console, Failure, grouped, percent, write_file};
 use super::eval::who;
 use super::events::{Counting, about, figures, head, line, rate_of, recorded};
-use super::source::Source;
+use super::source::{Source, missing};
 use crate::dataset::{Dataset, Part};
 use crate::decision::{DecisionSpec, describe};
 use crate::events::{Recorded, Rules};
@@ -176,7 +176,7 @@ fn store(path: &Path, bytes: &[u8], companion: Option<Companion>) -> Result<(), 
 }
 
 pub(crate) fn tune(args: &TuneArgs, console: &mut Console<'_>) -> Result<(), Failure> {
-    let loaded = Loaded::open(&args.model)?;
+    let loaded = Loaded::open(&args.model, console)?;
     let model = loaded.model()?;
     let wanted = TuneSpec {
         max_false_alarms_per_hour: args.max_false_alarms_per_hour,
@@ -186,6 +186,9 @@ pub(crate) fn tune(args: &TuneArgs, console: &mut Console<'_>) -> Result<(), Fai
     wanted.check().map_err(Failure::input)?;
     let background = args.counting.background(&loaded)?;
     let data = args.source.for_model(&loaded.expected(), true)?;
+    if let Some(line) = missing(&data) {
+        console.note(line);
+    }
     let rate = rate_of(&args.source, &loaded, &data, &model)?;
     let (sequences, which) = tuned_on(&data, &loaded);
     let recorded = recorded(&args.source, &model, &data, &sequences)?;

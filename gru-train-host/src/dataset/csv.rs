@@ -21,6 +21,9 @@
 //! sign, with as much room again for a livelier person. Data for a model that exists is read with
 //! that model's scales ([`Options::counts_per_unit`]).
 //!
+//! **Missing values** (an empty cell, NaN, an infinity) are refused, but where a model that exists is run
+//! ([`Options::missing`]): it takes them as its artifact says.
+//!
 //! A time column that jumps by more than four usual steps begins a new sequence.
 
 use std::collections::HashSet;
@@ -51,6 +54,8 @@ pub struct Options {
     pub need_labels: bool,
     /// Whether windows may differ in length.
     pub ragged: bool,
+    /// Whether a feature may lack a value in a row: see [`Counts::Gaps`].
+    pub missing: bool,
     /// Steps per second, where no time column says it.
     pub sample_rate_hz: Option<f32>,
 }
@@ -167,6 +172,11 @@ fn columns(path: &Path, names: Vec<String>, options: &Options) -> Result<Columns
         ));
     }
     let taken = [label, subject, recording, window, step, time];
+    let mut wanted = options.features.iter().enumerate();
+    if let Some((_, twice)) = wanted.find(|(at, f)| options.features[..*at].contains(f)) {
+        let what = "asked for twice as a feature, expected each once";
+        return Err(DataError::cell(path, 1, twice, what));
+    }
     let features = if options.features.is_empty() {
         (0..names.len())
             .filter(|&at| !taken.contains(&Some(at)))
@@ -332,7 +342,14 @@ fn read_one(
             (last_step, last_time) = (None, None);
         }
         for &at in &columns.features {
-            reading.values.push(number(at)?);
+            let missing = || {
+                let cell = text(at);
+                cell.is_empty() || cell.parse().is_ok_and(|v: f64| !v.is_finite())
+            };
+            reading.values.push(match options.missing && missing() {
+                true => f64::NAN,
+                false => number(at)?,
+            });
         }
         if let Some(at) = columns.step {
             let step = number(at)?;
@@ -447,7 +464,9 @@ pub(super) fn to_counts(values: &[f64], features: usize, given: &[f32]) -> (Vec<
 fn finish(paths: &[PathBuf], options: &Options, mut r: Reading) -> Result<Dataset, DataError> {
     let features = r.features.len();
     let (counts, counts_per_unit) = to_counts(&r.values, features, &options.counts_per_unit);
-    r.values = Vec::new();
+    if !options.missing {
+        r.values = Vec::new();
+    }
     // Classes in an order that does not depend on the order of the rows.
     let mut classes = r.label_names.clone();
     if options.classes.is_empty() {
@@ -509,10 +528,20 @@ fn finish(paths: &[PathBuf], options: &Options, mut r: Reading) -> Result<Datase
                 (true, Some(_)) if own.iter().all(|l| *l == own[0]) => Labels::Sequence(own[0]),
                 _ => Labels::Steps(own.to_vec()),
             };
+            let range = from * features..to * features;
+            let own_values = r.values.get(range.clone()).unwrap_or_default();
+            let own_counts = &counts[range];
             data.sequences.push(Sequence {
                 recording: run.recording,
                 subject: run.subject,
-                counts: Counts::from_i32(counts[from * features..to * features].to_vec()),
+                counts: match own_values.iter().any(|v| v.is_nan()) {
+                    true => Counts::Gaps(
+                        (own_counts.iter().zip(own_values))
+                            .map(|(c, v)| (!v.is_nan()).then_some(*c))
+                            .collect(),
+                    ),
+                    false => Counts::from_i32(own_counts.to_vec()),
+                },
                 labels,
                 part: None,
             });

@@ -40,6 +40,8 @@ pub enum Counts {
     I16(Vec<i16>),
     /// For sensors with more than 16 bits.
     I32(Vec<i32>),
+    /// Where values are missing: to run a model on, not to train it.
+    Gaps(Vec<Option<i32>>),
 }
 
 impl Counts {
@@ -48,6 +50,7 @@ impl Counts {
         match self {
             Self::I16(v) => v.len(),
             Self::I32(v) => v.len(),
+            Self::Gaps(v) => v.len(),
         }
     }
 
@@ -56,11 +59,12 @@ impl Counts {
         self.len() == 0
     }
 
-    /// The count at `index` (= step · features + feature).
+    /// The count at `index` (= step · features + feature), if there is one.
     pub fn get(&self, index: usize) -> Option<i32> {
         match self {
             Self::I16(v) => v.get(index).map(|&c| i32::from(c)),
             Self::I32(v) => v.get(index).copied(),
+            Self::Gaps(v) => v.get(index).copied().flatten(),
         }
     }
 
@@ -73,10 +77,13 @@ impl Counts {
         }
     }
 
-    fn for_each(&self, from: usize, to: usize, mut f: impl FnMut(usize, i32)) {
+    fn for_each(&self, from: usize, to: usize, mut f: impl FnMut(usize, Option<i32>)) {
         match self {
-            Self::I16(v) => (v[from..to].iter().enumerate()).for_each(|(k, &c)| f(k, i32::from(c))),
-            Self::I32(v) => (v[from..to].iter().enumerate()).for_each(|(k, &c)| f(k, c)),
+            Self::I16(v) => {
+                (v[from..to].iter().enumerate()).for_each(|(k, &c)| f(k, Some(i32::from(c))));
+            }
+            Self::I32(v) => (v[from..to].iter().enumerate()).for_each(|(k, &c)| f(k, Some(c))),
+            Self::Gaps(v) => (v[from..to].iter().enumerate()).for_each(|(k, &c)| f(k, c)),
         }
     }
 }
@@ -179,6 +186,16 @@ impl Dataset {
     /// Number of time steps of all sequences.
     pub fn total_steps(&self) -> usize {
         (0..self.sequences.len()).map(|s| self.steps(s)).sum()
+    }
+
+    /// Number of values that are missing.
+    pub fn missing_values(&self) -> usize {
+        (self.sequences.iter())
+            .map(|s| match &s.counts {
+                Counts::I16(_) | Counts::I32(_) => 0,
+                Counts::Gaps(v) => v.iter().filter(|c| c.is_none()).count(),
+            })
+            .sum()
     }
 
     /// Whether any sequence carries one label per step.
@@ -285,7 +302,7 @@ impl Dataset {
 
     /// Mean and standard deviation of each feature over the given sequences (training data only!),
     /// in physical units. Sums are integers, so the result has the same bits everywhere. A feature
-    /// that never changes gets the deviation of one count.
+    /// that never changes gets the deviation of one count; a missing value counts as 0.
     pub fn standardisation(&self, sequences: &[usize]) -> Standardize {
         let features = self.input();
         let mut sum = vec![0i128; features];
@@ -298,6 +315,7 @@ impl Dataset {
             let whole = self.steps(sequence) * features;
             steps += self.steps(sequence) as i128;
             s.counts.for_each(0, whole, |k, c| {
+                let c = c.unwrap_or(0);
                 sum[k % features] += i128::from(c);
                 square[k % features] += i128::from(i64::from(c) * i64::from(c));
             });
@@ -316,21 +334,30 @@ impl Dataset {
         Standardize { mean, std }
     }
 
-    /// Writes the raw counts of a window (steps × features) to `out`, which is emptied first.
+    /// Writes the raw counts of a window (steps × features) to `out`, which is emptied first; 0 for a missing value,
+    /// see [`samples_into`](Self::samples_into).
     pub fn counts_into(&self, window: &Window, out: &mut Vec<i32>) {
         out.clear();
+        self.each_count(window, |_, c| out.push(c.unwrap_or(0)));
+    }
+
+    /// Writes the raw counts of a window to `out`, which is emptied first, as a model takes them: `None` is missing.
+    pub fn samples_into(&self, window: &Window, out: &mut Vec<Option<i32>>) {
+        out.clear();
+        self.each_count(window, |_, c| out.push(c));
+    }
+
+    fn each_count(&self, window: &Window, f: impl FnMut(usize, Option<i32>)) {
         let features = self.input();
         let (from, to) = (
             window.start * features,
             (window.start + window.steps) * features,
         );
-        self.sequences[window.sequence]
-            .counts
-            .for_each(from, to, |_, c| out.push(c));
+        (self.sequences[window.sequence].counts).for_each(from, to, f);
     }
 
     /// Writes a window as the model sees it, `(count / counts_per_unit − mean) / std`, to `out`
-    /// (steps × features, row-major).
+    /// (steps × features, row-major); a missing value is 0.
     ///
     /// # Panics
     /// If `out` is not `window.steps × features` long or the window is not inside its sequence.
@@ -344,21 +371,15 @@ impl Dataset {
                 (1.0 / (self.counts_per_unit[k] * std), mean / std)
             })
             .collect();
-        let (from, to) = (
-            window.start * features,
-            (window.start + window.steps) * features,
-        );
         let mut feature = 0;
-        self.sequences[window.sequence]
-            .counts
-            .for_each(from, to, |k, c| {
-                let (a, b) = scale[feature];
-                out[k] = c as f32 * a - b;
-                feature += 1;
-                if feature == features {
-                    feature = 0;
-                }
-            });
+        self.each_count(window, |k, c| {
+            let (a, b) = scale[feature];
+            out[k] = c.map_or(0.0, |c| c as f32 * a - b);
+            feature += 1;
+            if feature == features {
+                feature = 0;
+            }
+        });
     }
 
     /// Writes the label of each step of a window to `out`, which is emptied first.
@@ -395,6 +416,7 @@ impl Dataset {
             match &mut sequence.counts {
                 Counts::I16(c) => *c = kept(c, width, &chosen),
                 Counts::I32(c) => *c = kept(c, width, &chosen),
+                Counts::Gaps(c) => *c = kept(c, width, &chosen),
             }
         }
         self.features = names.to_vec();

@@ -234,6 +234,11 @@ impl Network {
             Readout::Sliding { .. } => {
                 return Err(NetworkError("sliding read-out, expected a mean".into()));
             }
+            Readout::Exponential { .. } => {
+                return Err(NetworkError(
+                    "exponential read-out, expected every step".into(),
+                ));
+            }
         };
         Ok(Self {
             layers,
