@@ -128,6 +128,10 @@ pub fn rust_source(model: &ModelSpec) -> Result<String, FloatError> {
             out,
             "//!\n//! Trained on the mean of the outputs of the latest {steps} steps; forming it is up to the program."
         ),
+        Readout::Exponential { steps } => writeln!(
+            out,
+            "//!\n//! Decides by the exponential mean of the outputs over {steps} steps; forming it is up to the program."
+        ),
         Readout::Last | Readout::Every => Ok(()),
     };
     let classes: Vec<String> = model.classes.iter().map(|c| format!("{c:?}")).collect();
