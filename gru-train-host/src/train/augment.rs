@@ -311,10 +311,10 @@ mod tests {
         let (mut gone, mut mixed) = ([0; 3], 0);
         for dropped in changed(&augment, 3, &x, 1000) {
             let mut now = 0;
-            for f in 0..3 {
+            for (f, gone) in gone.iter_mut().enumerate() {
                 let column = |x: &[f32]| x.iter().skip(f).step_by(3).copied().collect::<Vec<_>>();
                 if column(&dropped) == [0.0; 5] {
-                    gone[f] += 1;
+                    *gone += 1;
                     now += 1;
                 } else {
                     assert_eq!(column(&dropped), column(&x));
