@@ -170,7 +170,7 @@ fn names_in_an_artifact_cannot_write_lines_or_move_the_cursor() {
     };
     let path = folder.file("m.gru", writer::write(&model, Layout::Rows).unwrap());
     let csv = folder.file("r.csv", recordings(sound).replace("subject", "who"));
-    let rows = "a,b\n1,2\n3,4\n".repeat(1);
+    let rows = "a,b\n1,2\n3,4\n";
     let few = folder.file("few.csv", rows);
     for args in [
         vec!["inspect", &path],
