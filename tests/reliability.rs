@@ -42,7 +42,7 @@ fn counts_become_inputs_as_the_formula_says() {
     // Planted faults: the floor instead of rounding, and a sum that wraps.
     let floor = |f: &FeatureParams, counts: i32| {
         let d = (counts.saturating_sub(f.offset) >> f.pre_shift).clamp(-65_535, 65_535);
-        (d * i32::from(f.multiplier) >> f.shift).clamp(-32_768, 32_767) as i16
+        ((d * i32::from(f.multiplier)) >> f.shift).clamp(-32_768, 32_767) as i16
     };
     assert!(conditionings(floor, 100_000, 1) > 0);
     let wraps = |f: &FeatureParams, counts: i32| {
