@@ -281,10 +281,8 @@ impl Update {
                 return Err(UpdateError::Stale);
             }
         }
-        let required = match kept.next().zip(erased.next()) {
-            Some((x, y)) => Some(x.max(y).max(floor)),
-            None => None,
-        };
+        let both = kept.next().zip(erased.next());
+        let required = both.map(|(x, y)| x.max(y).max(floor));
         if required.is_none_or(|required| sequence < required) {
             return Err(UpdateError::Rollback {
                 found: sequence,

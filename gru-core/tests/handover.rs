@@ -80,9 +80,10 @@ fn control_a_race() {
     unsafe impl Sync for Shared {}
     let shared = Shared(std::cell::UnsafeCell::new(0));
     let add = |shared: &Shared| {
-        for _ in 0..1000 {
+        // Long enough to overlap, and each addition one of its own.
+        for _ in 0..if cfg!(miri) { 100 } else { 1_000_000 } {
             // SAFETY: none; this is the fault.
-            unsafe { *shared.0.get() += 1 };
+            unsafe { *std::hint::black_box(shared.0.get()) += 1 };
         }
     };
     std::thread::scope(|scope| {

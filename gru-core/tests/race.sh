@@ -9,7 +9,8 @@ run() {
     cargo +nightly test --locked -Zbuild-std --target "$target" --release -p gru-core --features std --test handover -- "$@"
 }
 run --exact samples_are_stepped_in_order_or_counted
-if TSAN_OPTIONS=halt_on_error=1 run --exact control_a_race --ignored >/dev/null 2>&1; then
+export TSAN_OPTIONS="halt_on_error=1"
+if run --exact control_a_race --ignored >/dev/null 2>&1; then
     echo "race.sh: the planted race was not found" >&2
     exit 1
 fi
