@@ -62,13 +62,7 @@ impl Activation {
             Self::HardSigmoid => (hard_sigmoid(v) >> 1) as i16,
             Self::Softsign => softsign(v),
             Self::HardTanh | Self::Linear => v,
-            Self::Relu => {
-                if v > 0 {
-                    v
-                } else {
-                    0
-                }
-            }
+            Self::Relu => v & !(v >> 15),
         }
     }
 
@@ -128,7 +122,12 @@ pub fn sigmoid(v: i16) -> i32 {
 
 #[inline]
 fn hard_sigmoid(v: i16) -> i32 {
-    sat16(2 * v as i32) as i32 + 32768
+    // Saturated by masks: of `sat16` behind the doubling the compiler makes branches.
+    let v = 2 * v as i32;
+    let above = v - 32767;
+    let v = v - (above & !(above >> 31));
+    let below = v + 32768;
+    v - (below & (below >> 31)) + 32768
 }
 
 /// `32768·v/(1024 + |v|)` for full scale 32, by a division of fixed duration.
@@ -146,9 +145,10 @@ pub(crate) fn divide_q15(n: u32, d: u32) -> u32 {
     let mut i = 0;
     while i < 15 {
         rest <<= 1;
-        let fits = (rest >= d) as u32;
-        rest -= d & fits.wrapping_neg();
-        quotient = (quotient << 1) | fits;
+        // All ones where `d` does not fit; both are below 2^31 apart.
+        let less = ((rest.wrapping_sub(d) as i32) >> 31) as u32;
+        rest = rest.wrapping_sub(d & !less);
+        quotient = (quotient << 1) | ((less & 1) ^ 1);
         i += 1;
     }
     quotient

@@ -36,6 +36,45 @@
 //! - [`LoadError`], [`StateError`]: what was found and what was expected. After a load, a step with a sample of the right
 //!   length cannot fail.
 //!
+//! # One owner
+//!
+//! A step takes its state exclusively, so an interrupt and a thread cannot step one stream: the interrupt hands samples
+//! over by a queue of one producer and one consumer (`tests/handover.rs`). Two streams step beside each other:
+//!
+//! ```
+//! # use gru_core::{Model, State, StateError};
+//! fn two(model: &Model, a: &mut State<64>, b: &mut State<64>) -> Result<(), StateError> {
+//!     let first = model.step(a, &[1i16])?;
+//!     let second = model.step(b, &[2i16])?;
+//!     assert_eq!(first.len(), second.len());
+//!     Ok(())
+//! }
+//! ```
+//!
+//! and one stream, whose output is still read, does not step again:
+//!
+//! ```compile_fail,E0499
+//! # use gru_core::{Model, State, StateError};
+//! fn two(model: &Model, a: &mut State<64>) -> Result<(), StateError> {
+//!     let first = model.step(a, &[1i16])?;
+//!     let second = model.step(a, &[2i16])?;
+//!     assert_eq!(first.len(), second.len());
+//!     Ok(())
+//! }
+//! ```
+//!
+//! nor from two threads:
+//!
+//! ```compile_fail,E0499
+//! # use gru_core::{Model, State};
+//! fn race(model: &Model, a: &mut State<64>) {
+//!     std::thread::scope(|scope| {
+//!         scope.spawn(|| model.step(a, &[1i16]).is_ok());
+//!         scope.spawn(|| model.step(a, &[2i16]).is_ok());
+//!     });
+//! }
+//! ```
+//!
 //! # Memory of a stream, in bytes
 //!
 //! | | exactly | known |

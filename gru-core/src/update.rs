@@ -283,10 +283,8 @@ impl Update {
                 return Err(UpdateError::Stale);
             }
         }
-        let required = kept
-            .next()
-            .zip(erased.next())
-            .map(|(x, y)| x.max(y).max(floor));
+        let both = kept.next().zip(erased.next());
+        let required = both.map(|(x, y)| x.max(y).max(floor));
         if required.is_none_or(|required| sequence < required) {
             return Err(UpdateError::Rollback {
                 found: sequence,

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
-# miri.sh [all]: gru-core under Miri, which needs a nightly toolchain with miri and rust-src. The unit tests on this machine, and
-# load and step of sound and hostile artifacts on a big-endian one, with every check. With `all` also load and step on this machine,
-# and the digests that all machines have on the big-endian one: windows, and eleven models over 100 steps (an hour of CPU).
+# miri.sh [all]: gru-core under Miri, which needs a nightly toolchain with miri and rust-src. On this machine the unit tests and the
+# queue between two threads, on a big-endian one load and step of sound and hostile artifacts, with every check. With `all` also load
+# and step on this machine, and the digests that all machines have on the big-endian one: windows, and eleven models over 100 steps
+# (an hour of CPU).
 # Miri has one thread, so parts run as processes beside each other.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -28,10 +29,17 @@ trap 'kill "${jobs[@]}" 2>/dev/null || true' EXIT
 # Once without a test, so that the processes below do not build beside each other.
 miri --features std,f32,update --lib --no-run
 miri --features std --test same_bits --target "$big" --no-run
+miri --features std --test handover --no-run
 
 miri --features std,f32,update --lib & jobs+=($!)
 miri --features std --test same_bits --target "$big" & jobs+=($!)
+miri --features std --test handover & jobs+=($!)
 wait_for_all
+# A race that is planted has to be found.
+if miri --features std --test handover -- --exact control_a_race --ignored >/dev/null 2>&1; then
+    echo "miri.sh: the planted race was not found" >&2
+    exit 1
+fi
 if [ $all = yes ]; then
     miri --features std --test same_bits --test bitexact --no-run
     miri --features std --test bitexact --target "$big" --no-run

@@ -110,7 +110,16 @@ fn step(model: &Model<'_>, state: &mut StateRef, sample: &[i16]) -> Option<u32> 
     }
     #[cfg(feature = "planted-float")]
     {
-        result = result.wrapping_add((sample.len() as f32 * 0.3) as u32);
+        // A multiplication, a comparison, double precision, and 64 bits to and from float.
+        let x = result as f32 * 0.3;
+        let y = if x < sample.len() as f32 {
+            1.5
+        } else {
+            2.5 - f64::from(x)
+        };
+        result = result.wrapping_add((7.0 / y) as u32);
+        result = result.wrapping_add((x as i64 >> 20) as u32);
+        result = result.wrapping_add((u64::from(result) << 9 | 1) as f32 as u32);
     }
     Some(result)
 }

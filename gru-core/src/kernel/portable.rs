@@ -476,22 +476,34 @@ fn each_of(
 /// What the other variants need beside their layer.
 struct Variant<'l, 'a> {
     layer: &'l GruLayer<'a>,
-    counts: bool,
+    /// 1 where values that saturate are counted, else 0.
+    counts: u32,
     saturated: u32,
 }
 
 impl Variant<'_, '_> {
-    /// Saturates to 16 bits, counting it where an activation is unbounded.
+    /// Saturates to 16 bits, counting it where an activation is unbounded; without a branch.
     fn narrow(&mut self, v: i64) -> i16 {
-        let narrowed = v.clamp(i16::MIN as i64, i16::MAX as i64);
-        self.saturated += (self.counts && narrowed != v) as u32;
-        narrowed as i16
+        let high = (v >> 32) as i32;
+        let sign = high >> 31;
+        // Bits 15 to 63 are those of the sign where it fits.
+        let differ = ((v >> 15) as i32 ^ sign) | (high ^ sign);
+        // The compiler would make a branch of a choice that it sees through.
+        let outside = core::hint::black_box((differ | differ.wrapping_neg()) >> 31);
+        self.saturated = self.saturated.wrapping_add(outside as u32 & self.counts);
+        let v = v as i32;
+        (v ^ ((v ^ sign ^ i16::MAX as i32) & outside)) as i16
     }
 
     /// Saturates and clips a pre-activation.
     fn pre(&mut self, v: i64) -> i16 {
         let clip = self.layer.variant().clip as i32;
-        (self.narrow(v) as i32).clamp(-clip, clip) as i16
+        // The smaller of it and `clip`, then the larger one of that and `-clip`.
+        let v = self.narrow(v) as i32;
+        let above = v.wrapping_sub(clip);
+        let v = v.wrapping_sub(above & !(above >> 31));
+        let below = v.wrapping_add(clip);
+        v.wrapping_sub(below & (below >> 31)) as i16
     }
 
     /// A gate: its pre-activation through the recurrent activation, full scale 65536.
@@ -528,7 +540,8 @@ pub(crate) fn gru_any(
     let variant = layer.variant();
     let mut v = Variant {
         layer,
-        counts: !(variant.activation.is_bounded() && variant.recurrent_activation.is_bounded()),
+        counts: !(variant.activation.is_bounded() && variant.recurrent_activation.is_bounded())
+            as u32,
         saturated: 0,
     };
     let before = if variant.reset_after {
