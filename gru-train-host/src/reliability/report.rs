@@ -1016,8 +1016,7 @@ pub const NOT_PROMISED: [(&str, &str); 13] = [
     ),
     (
         "a static bound of the stack",
-        "row 11 paints the stack of runs, which take every branch of a step but not every one of a load; nothing walks the \
-         call graph of the image",
+        "row 11 paints the stack of runs, which need not take every branch; nothing walks the call graph of the image",
     ),
     (
         "cycles of verify() on a core",
@@ -1027,7 +1026,7 @@ pub const NOT_PROMISED: [(&str, &str); 13] = [
     (
         "known advisories",
         "row 25 checks sources, checksums and licences from the lock file alone. Advisories come from a data base on the \
-         network: `cargo deny check` reads deny.toml, and is run before a release and not by CI",
+         network: `cargo deny check advisories` asks it, and nothing here runs it",
     ),
     (
         "the sequence of a confirmed model that was overwritten",
