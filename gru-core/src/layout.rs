@@ -576,7 +576,8 @@ mod tests {
     #[test]
     fn places_are_a_permutation() {
         for layout in Layout::ALL {
-            for n in (1..20).step_by(if cfg!(miri) { 9 } else { 1 }) {
+            let lengths = if cfg!(miri) { 2..3 } else { 1..20 };
+            for n in lengths {
                 for units in [n, 7, 8] {
                     check_block(layout, n, units);
                 }
