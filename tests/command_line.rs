@@ -846,7 +846,6 @@ fn every_wrong_option_is_refused_in_one_line_before_anything_is_trained() {
             &["imu.csv", "not an artifact"],
         );
         refused(&[base, &[&model, &none]].concat(), &["none.csv"]);
-        refused(&[base, &[&model, &nan]].concat(), &["row 2", "\"NaN\""]);
         refused(
             &[base, &[&model, &fly]].concat(),
             &["row 2", "\"fly\"", label],

@@ -28,10 +28,13 @@ const NOT_SERIALIZED: [(&str, &[&str]); 5] = [
         &["StateBuf", "WindowBuf", "DeciderBuf", "Stream"],
     ),
     ("computations that go on", &["Crc32", "Update", "Gate"]),
-    ("proofs that something was done", &["Staged", "Checked"]),
+    (
+        "proofs that something was done",
+        &["Staged", "Checked", "Fallback"],
+    ),
     (
         "kernels: types without values",
-        &["Dsp", "Host", "Mve", "Portable", "Quad"],
+        &["Dsp", "Host", "Mve", "Portable", "Quad", "Tiny"],
     ),
 ];
 

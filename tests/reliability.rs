@@ -189,6 +189,11 @@ fn a_stream_goes_on_after_two_to_the_32_steps() {
 #[test]
 fn a_stream_that_sleeps_at_every_step_equals_one_that_does_not() {
     for (name, blob) in references() {
+        let bytes = Aligned::new(&blob);
+        // One that reads windows has no state within one.
+        if !Model::load(&bytes).expect(name).is_streaming() {
+            continue;
+        }
         let (cases, wrong, accepted) = snapshots(&blob, 500).expect(name);
         assert!(cases > 500);
         assert_eq!((wrong, accepted), (0, 0), "{name}");
