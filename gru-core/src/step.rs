@@ -295,9 +295,8 @@ impl Model<'_> {
             match layer {
                 Layer::Gru(g) => {
                     let saturated = kernel::gru(g, x, y, scratch);
-                    if saturated != 0 {
-                        counters.saturated = counters.saturated.saturating_add(saturated);
-                    }
+                    // Without a question, which would be a branch on data.
+                    counters.saturated = counters.saturated.saturating_add(saturated);
                 }
                 Layer::Dense(d) => {
                     kernel::dense(d, x, y);
