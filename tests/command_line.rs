@@ -1,57 +1,10 @@
 //! The command line, called in this process: answers, refusals, exit codes.
 
 use std::fs;
-use std::path::PathBuf;
 
 use gru_core::layout::Layout;
 use gru_core::{random, writer};
-
-struct Folder(PathBuf);
-
-impl Folder {
-    fn new(name: &str) -> Self {
-        let path = std::env::temp_dir().join(format!("gru-cli-{}-{name}", std::process::id()));
-        fs::create_dir_all(&path).unwrap();
-        Self(path)
-    }
-
-    fn file(&self, name: &str, bytes: impl AsRef<[u8]>) -> String {
-        let path = self.0.join(name);
-        fs::write(&path, bytes).unwrap();
-        path.to_str().unwrap().to_owned()
-    }
-}
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
-    }
-}
-
-/// Exit code, standard output, standard error.
-fn gru(args: &[&str]) -> (u8, String, String) {
-    let (mut out, mut err) = (Vec::new(), Vec::new());
-    let all = ["gru"].iter().chain(args);
-    let code = gru_train_host::cli::run(all, &mut out, &mut err);
-    let text = |bytes| String::from_utf8(bytes).unwrap();
-    (code, text(out), text(err))
-}
-
-/// The JSON of the last line.
-fn json(out: &str) -> serde_json::Value {
-    serde_json::from_str(out.lines().last().unwrap()).unwrap()
-}
-
-/// A refusal: code 2, one line, and all of `parts` in it.
-fn refused(args: &[&str], parts: &[&str]) {
-    let (code, out, err) = gru(args);
-    assert_eq!(code, 2, "{args:?}: {out}{err}");
-    assert_eq!(err.lines().count(), 1, "{args:?}: {err}");
-    assert!(err.starts_with("error: "), "{args:?}: {err}");
-    for part in parts {
-        assert!(err.contains(part), "{args:?}: no {part:?} in {err}");
-    }
-}
+use gru_tests::{Folder, gru, json, refused};
 
 #[test]
 fn inspect_and_summary_of_a_sound_artifact() {
@@ -178,7 +131,7 @@ fn generated_recordings_read_back() {
 #[test]
 fn train_eval_and_run_on_one_csv() {
     let folder = Folder::new("train");
-    let path = |name: &str| folder.0.join(name).to_str().unwrap().to_owned();
+    let path = |name: &str| folder.path(name);
     let (csv, model) = (path("imu.csv"), path("m.gru"));
     assert_eq!(
         gru(&["generate", &csv, "--persons", "5", "--seconds", "60"]).0,
@@ -317,7 +270,7 @@ fn train_eval_and_run_on_one_csv() {
 #[test]
 fn a_decision_table_goes_from_the_recipe_to_the_events() {
     let folder = Folder::new("decision");
-    let path = |name: &str| folder.0.join(name).to_str().unwrap().to_owned();
+    let path = |name: &str| folder.path(name);
     let (csv, model) = (path("imu.csv"), path("m.gru"));
     let made = gru(&["generate", &csv, "--persons", "3", "--seconds", "60"]);
     assert_eq!(made.0, 0);
@@ -407,7 +360,7 @@ fn apart(path: &str) -> (writer::QuantModel, Option<writer::QuantDecision>) {
 #[test]
 fn events_are_counted_and_the_decision_layer_is_tuned_on_held_out_people() {
     let folder = Folder::new("events");
-    let path = |name: &str| folder.0.join(name).to_str().unwrap().to_owned();
+    let path = |name: &str| folder.path(name);
     let (csv, model, tuned) = (path("imu.csv"), path("m.gru"), path("t.gru"));
     let made = gru(&["generate", &csv, "--persons", "8", "--seconds", "60"]);
     assert_eq!(made.0, 0);
@@ -615,7 +568,7 @@ fn events_are_counted_and_the_decision_layer_is_tuned_on_held_out_people() {
 #[test]
 fn events_of_a_model_without_a_decision_layer_are_refused_and_it_can_be_tuned() {
     let folder = Folder::new("no-decision");
-    let path = |name: &str| folder.0.join(name).to_str().unwrap().to_owned();
+    let path = |name: &str| folder.path(name);
     let (csv, model, tuned) = (path("imu.csv"), path("m.gru"), path("t.gru"));
     assert_eq!(
         gru(&["generate", &csv, "--persons", "3", "--seconds", "40"]).0,
@@ -733,7 +686,7 @@ fn train_and_eval_refuse_wrong_data() {
 #[test]
 fn a_mean_since_the_reset_gives_no_events_and_says_what_does() {
     let folder = Folder::new("mean-events");
-    let path = |name: &str| folder.0.join(name).to_str().unwrap().to_owned();
+    let path = |name: &str| folder.path(name);
     let (csv, model) = (path("imu.csv"), path("m.gru"));
     let made = gru(&["generate", &csv, "--persons", "2", "--seconds", "30"]);
     assert_eq!(made.0, 0);
@@ -768,7 +721,7 @@ fn a_mean_since_the_reset_gives_no_events_and_says_what_does() {
 #[test]
 fn every_wrong_option_is_refused_in_one_line_before_anything_is_trained() {
     let folder = Folder::new("options");
-    let path = |name: &str| folder.0.join(name).to_str().unwrap().to_owned();
+    let path = |name: &str| folder.path(name);
     let (csv, model, out) = (path("imu.csv"), path("m.gru"), path("x.gru"));
     let made = gru(&["generate", &csv, "--persons", "3", "--seconds", "20"]);
     assert_eq!(made.0, 0);
@@ -921,7 +874,7 @@ fn every_wrong_option_is_refused_in_one_line_before_anything_is_trained() {
 #[test]
 fn a_training_goes_on_from_its_own_checkpoint_only() {
     let folder = Folder::new("checkpoint");
-    let path = |name: &str| folder.0.join(name).to_str().unwrap().to_owned();
+    let path = |name: &str| folder.path(name);
     let (csv, other, kept, out) = (path("a.csv"), path("b.csv"), path("c.ckpt"), path("x.gru"));
     for (csv, seed) in [(&csv, "1"), (&other, "2")] {
         let args = [

@@ -1,71 +1,26 @@
 //! The command line where things are not as they should be: odd files, odd names, missing values, odd numbers.
 
 use std::fs;
-use std::path::PathBuf;
 
 use gru_core::artifact::{GapPolicy, Readout};
 use gru_core::layout::Layout;
 use gru_core::{Model, State, random, writer};
+use gru_tests::{Folder, gru, json, refused};
 
-struct Folder(PathBuf);
-
-impl Folder {
-    fn new(name: &str) -> Self {
-        let path = std::env::temp_dir().join(format!("gru-edges-{}-{name}", std::process::id()));
-        fs::create_dir_all(&path).unwrap();
-        Self(path)
+/// A model of two features with one count per unit.
+fn plain_model(folder: &Folder, name: &str) -> String {
+    let mut model = random::model(5, 2, &[8], 3);
+    for feature in &mut model.features {
+        feature.counts_per_unit = 1.0;
     }
-
-    fn path(&self, name: &str) -> String {
-        self.0.join(name).to_str().unwrap().to_owned()
-    }
-
-    fn file(&self, name: &str, bytes: impl AsRef<[u8]>) -> String {
-        fs::write(self.0.join(name), bytes).unwrap();
-        self.path(name)
-    }
-
-    /// A model of two features with one count per unit.
-    fn plain_model(&self, name: &str) -> String {
-        let mut model = random::model(5, 2, &[8], 3);
-        for feature in &mut model.features {
-            feature.counts_per_unit = 1.0;
-        }
-        self.file(name, writer::write(&model, Layout::Rows).unwrap())
-    }
-}
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
-    }
-}
-
-/// Exit code, standard output, standard error.
-fn gru(args: &[&str]) -> (u8, String, String) {
-    let (mut out, mut err) = (Vec::new(), Vec::new());
-    let all = ["gru"].iter().chain(args);
-    let code = gru_train_host::cli::run(all, &mut out, &mut err);
-    let text = |bytes| String::from_utf8(bytes).unwrap();
-    (code, text(out), text(err))
+    folder.file(name, writer::write(&model, Layout::Rows).unwrap())
 }
 
 /// The JSON of the last line of a command that has done its work.
 fn answer(args: &[&str]) -> serde_json::Value {
     let (code, out, err) = gru(&[args, &["--json"]].concat());
     assert_eq!(code, 0, "{args:?}: {err}");
-    serde_json::from_str(out.lines().last().unwrap()).unwrap()
-}
-
-/// A refusal: code 2, one line, and all of `parts` in it.
-fn refused(args: &[&str], parts: &[&str]) {
-    let (code, out, err) = gru(args);
-    assert_eq!(code, 2, "{args:?}: {out}{err}");
-    assert_eq!(err.lines().count(), 1, "{args:?}: {err}");
-    assert!(err.starts_with("error: "), "{args:?}: {err}");
-    for part in parts {
-        assert!(err.contains(part), "{args:?}: no {part:?} in {err}");
-    }
+    json(&out)
 }
 
 /// Recordings of six people at 10 Hz, one class of two for a second at a time; `cell` may change a cell's text.
@@ -108,7 +63,7 @@ fn what_is_no_regular_file_is_refused_and_not_read() {
         refused(&["inspect", path], &[path, "regular file"]);
         refused(&["run", path, "none.csv"], &[path, "regular file"]);
     }
-    let sound = folder.plain_model("m.gru");
+    let sound = plain_model(&folder, "m.gru");
     assert!(
         std::process::Command::new("mkfifo")
             .arg(folder.path("m.float.json"))
@@ -127,7 +82,7 @@ fn what_is_no_regular_file_is_refused_and_not_read() {
 #[test]
 fn a_broken_neighbour_is_noted_and_the_artifact_runs_without() {
     let folder = Folder::new("neighbour");
-    let model = folder.plain_model("m.gru");
+    let model = plain_model(&folder, "m.gru");
     let csv = folder.file("r.csv", "a,b\n1,2\n3,4\n");
     let neighbour = folder.0.join("m.float.json");
     for broken in ["{", "[1, 2]", "\u{1b}[2J", ""] {
@@ -194,7 +149,7 @@ fn names_in_an_artifact_cannot_write_lines_or_move_the_cursor() {
 #[test]
 fn inspect_says_what_ram_a_stream_with_its_decisions_takes() {
     let folder = Folder::new("ram");
-    let path = folder.plain_model("m.gru");
+    let path = plain_model(&folder, "m.gru");
     let told = answer(&["inspect", &path]);
     let number = |key: &str| told[key].as_u64().unwrap();
     assert!(number("decider_bytes") > 0);
@@ -226,7 +181,7 @@ fn the_ten_lines_state_the_size_of_their_state() {
 #[test]
 fn numbers_that_cannot_be_are_refused_in_one_line() {
     let folder = Folder::new("numbers");
-    let model = folder.plain_model("m.gru");
+    let model = plain_model(&folder, "m.gru");
     let csv = folder.file("r.csv", "a,b\n1,2\n3,4\n");
     let labelled = folder.file("l.csv", recordings(sound));
     let out = folder.path("out.gru");
@@ -390,7 +345,7 @@ fn a_recipe_chooses_what_happens_to_missing_and_impossible_samples() {
 #[test]
 fn a_missing_value_streams_as_none() {
     let folder = Folder::new("none");
-    let model = folder.plain_model("m.gru");
+    let model = plain_model(&folder, "m.gru");
     let mut text = "a,b\n".to_owned();
     let mut samples = Vec::new();
     for t in 0..60i16 {

@@ -139,23 +139,29 @@ fn files(folder: &Path, out: &mut BTreeSet<std::path::PathBuf>) {
     }
 }
 
+/// Name and text of every file below `src` that devices see.
+fn device_sources(src: &Path) -> Vec<(String, String)> {
+    let mut all = BTreeSet::new();
+    files(src, &mut all);
+    let name = |path: &Path| {
+        path.file_name()
+            .expect("a name")
+            .to_string_lossy()
+            .into_owned()
+    };
+    (all.iter())
+        .map(|path| (name(path), path))
+        .filter(|(name, _)| !HOST_ONLY.contains(&name.as_str()))
+        .map(|(name, path)| (name, std::fs::read_to_string(path).expect("source")))
+        .collect()
+}
+
 #[test]
 fn every_public_type_of_the_core_can_be_logged() {
     let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("../gru-core/src");
     let formats = std::fs::read_to_string(src.join("formats.rs")).expect("formats.rs");
-    let mut all = BTreeSet::new();
-    files(&src, &mut all);
     let (mut types, mut missing) = (0, Vec::new());
-    for path in all {
-        let name = path
-            .file_name()
-            .expect("a name")
-            .to_string_lossy()
-            .into_owned();
-        if HOST_ONLY.contains(&name.as_str()) {
-            continue;
-        }
-        let source = std::fs::read_to_string(&path).expect("source");
+    for (name, source) in device_sources(&src) {
         let (found, without) = without_format(&source, &formats);
         types += found;
         missing.extend(without.into_iter().map(|t| format!("{name}: {t}")));
@@ -173,19 +179,8 @@ fn every_public_type_of_the_core_can_be_logged() {
 #[test]
 fn every_public_type_of_the_core_that_holds_values_can_be_serialized() {
     let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("../gru-core/src");
-    let mut all = BTreeSet::new();
-    files(&src, &mut all);
     let (mut names, mut wrong) = (BTreeSet::new(), Vec::new());
-    for path in all {
-        let name = path
-            .file_name()
-            .expect("a name")
-            .to_string_lossy()
-            .into_owned();
-        if HOST_ONLY.contains(&name.as_str()) {
-            continue;
-        }
-        let source = std::fs::read_to_string(&path).expect("source");
+    for (name, source) in device_sources(&src) {
         names.extend(types(&source).into_iter().map(|(name, _)| name));
         wrong.extend(
             without_serde(&source)

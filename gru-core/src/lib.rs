@@ -99,11 +99,12 @@
 //! not compile. In brackets what a feature adds to the 6.1 kB of load and step on Cortex-M4 and on M0+
 //! (opt-level s, `firmware-examples/bench/size.sh`), before the program calls what it offers.
 //!
-//! - `activations`: Dense layers with an activation (0.3, 0.4 kB).
-//! - `decision`: the decision layer, [`Stream`], [`Decider`] (2.0, 2.1 kB).
+//! - `activations`: Dense layers with an activation (0.4, 0.4 kB).
+//! - `decision`: the decision layer, [`Stream`], [`Decider`] (2.0, 2.2 kB).
 //! - `inputs`: `i32`, `f32` and `Option`s as samples; limits, gap policies, counts beyond 16 bits (0.5, 1.2 kB).
-//! - `readouts`: means of the outputs over the window, over the latest steps, exponential ones (0.9, 1.4 kB).
-//! - `windows`: GRU layers that read a window from its end, alone or as the second direction of a bidirectional layer.
+//! - `readouts`: means of the outputs over the window, over the latest steps, exponential ones (1.0, 1.6 kB).
+//! - `windows`: GRU layers that read a window from its end, alone or as the second direction of a bidirectional
+//!   layer (0.6, 0.6 kB).
 //! - `portable`: all of these, every layout and every variant, by the portable kernel beside the core's own (16.9,
 //!   18.9 kB).
 //! - `int4`: on M4, M7, M33, M0 and M0+ models whose GRU weights take half a byte (`gru train --weight-bits 4`), beside

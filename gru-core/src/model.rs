@@ -208,7 +208,7 @@ impl GruLayer<'_> {
         self.units()
     }
 
-    /// Without the feature `bidirectional` there are none.
+    /// Without the feature `windows` there are none.
     #[inline]
     pub(crate) fn is_second(&self) -> bool {
         cfg!(any(feature = "windows", test)) && self.direction.is_second()

@@ -507,7 +507,7 @@ impl Found {
     }
 
     /// The status of the package with this sequence.
-    fn expect<E>(&self, sequence: u32) -> Result<Status, UpdateError<E>> {
+    fn status_of<E>(&self, sequence: u32) -> Result<Status, UpdateError<E>> {
         let (found, status) = self.stored.map_err(UpdateError::Refused)?;
         if found == sequence {
             Ok(status)
@@ -548,7 +548,7 @@ pub fn confirm<F: NorFlash>(
 ) -> Result<Running, UpdateError<F::Error>> {
     let found = Found::read(flash, slots, running.slot)?;
     // Confirmed wins over rejected: a mark here would revive it.
-    if found.expect(running.sequence)? == Status::Rejected {
+    if found.status_of(running.sequence)? == Status::Rejected {
         return Err(UpdateError::Refused(SlotFault::Rejected));
     }
     program_once(flash, slots.mark(running.slot, 1))?;
@@ -598,7 +598,7 @@ pub fn reject<F: NorFlash>(
     fallback: Fallback,
 ) -> Result<(), UpdateError<F::Error>> {
     let found = Found::read(flash, slots, running.slot)?;
-    if found.expect(running.sequence)? == Status::Confirmed {
+    if found.status_of(running.sequence)? == Status::Confirmed {
         return Err(UpdateError::Confirmed);
     }
     let other = Found::read(flash, slots, running.slot.other())?;

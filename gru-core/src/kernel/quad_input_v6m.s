@@ -1,4 +1,4 @@
-@ What surrounds the layers on ARMv6-M (Cortex-M0, M0+): the conditioning of raw counts, and a macro for all files.
+@ What surrounds the layers on ARMv6-M (Cortex-M0, M0+): the conditioning of raw counts, and macros for all files.
 
 	.syntax unified
 	.thumb
@@ -10,6 +10,21 @@
 	cmp	\max, \u
 	sbcs	\t, \t
 	orrs	\u, \t
+	.endm
+
+	@ Four rows of one column: the word \w (destroyed) times \x, into the sums \a (low) \b \c \d.
+	.macro	MAC4 w, x, t, a, b, c, d
+	asrs	\t, \w, #24
+	muls	\t, \x, \t
+	add	\d, \t
+	asrs	\t, \w, #16
+	muls	\t, \x, \t
+	add	\c, \t
+	asrs	\t, \w, #8
+	muls	\t, \x, \t
+	add	\b, \t
+	muls	\w, \x, \w
+	add	\a, \w
 	.endm
 
 	@ r0 = a feature's conditioning of the raw count r1; r0 -> its twelve bytes:

@@ -28,21 +28,6 @@
 	.equ	G_NH_SHIFT, 13
 	.equ	G_W_SHIFT, 14
 
-	@ Four rows of one column: the word \w (destroyed) times \x, into the sums \a (low) \b \c \d.
-	.macro	MAC4 w, x, t, a, b, c, d
-	asrs	\t, \w, #24
-	muls	\t, \x, \t
-	add	\d, \t
-	asrs	\t, \w, #16
-	muls	\t, \x, \t
-	add	\c, \t
-	asrs	\t, \w, #8
-	muls	\t, \x, \t
-	add	\b, \t
-	muls	\w, \x, \w
-	add	\a, \w
-	.endm
-
 	@ Separates the sums of four rows, the first one in a low register, and stores them from r1. Clobbers r2-r6.
 	.macro	SEPARATE a, b, c, d
 	mov	r3, \b

@@ -20,21 +20,6 @@
 
 @ ---- multiply-accumulate ----------------------------------------------------------------
 
-	@ Four rows of one column: the word \w (destroyed) times \x, into the sums \a (low) \b \c \d.
-	.macro	MAC4 w, x, t, a, b, c, d
-	asrs	\t, \w, #24
-	muls	\t, \x, \t
-	add	\d, \t
-	asrs	\t, \w, #16
-	muls	\t, \x, \t
-	add	\c, \t
-	asrs	\t, \w, #8
-	muls	\t, \x, \t
-	add	\b, \t
-	muls	\w, \x, \w
-	add	\a, \w
-	.endm
-
 	@ One column of eight rows, x as a word: 27 cycles, 48 bytes.
 	.macro	COLUMN8
 	ldm	r1!, {r2}
