@@ -7,6 +7,7 @@ use gru_core::artifact::NEUTRAL_TEMPERATURE;
 
 use crate::dataset::UNLABELLED;
 use crate::events::Recorded;
+use crate::nn::loss::largest;
 
 /// At most so many labelled steps are looked at, evenly spread: neighbours say the same.
 const STEPS: usize = 20_000;
@@ -85,12 +86,7 @@ impl Sampled {
         let mut p = Vec::with_capacity(self.outputs);
         for (label, row) in &self.rows {
             self.softmax(row, inverse, &mut p);
-            let mut best = 0;
-            for (k, l) in row.iter().enumerate() {
-                if *l > row[best] {
-                    best = k;
-                }
-            }
+            let best = largest(row);
             let bin = ((p[best] * BINS as f64) as usize).min(BINS - 1);
             bins[bin].0 += p[best];
             bins[bin].1 += f64::from(u8::from(best == usize::from(*label)));

@@ -12,6 +12,7 @@ use gru_core::{Digest, Model, StateError, WindowRef};
 
 use crate::dataset::{Counts, Dataset, Labels as DataLabels, UNLABELLED, Window, WindowLabel};
 use crate::nn::data::{Inputs, Labels, Sequences};
+use crate::nn::loss::largest;
 use crate::quantize::{self, Calibration, LayerRange, QuantReport, QuantizeOptions};
 use crate::spec::{Gap, ModelSpec, Readout, Standardize};
 use crate::train::{self, Fit, Hooks, Progress, Qat, TrainConfig};
@@ -689,13 +690,7 @@ fn decide_last_step(
         float.reset(&mut state).map_err(line)?;
         (float.run(&mut state, &x, None, &mut y, &mut scratch)).map_err(line)?;
         let last = y.rchunks_exact(float.output()).next().unwrap_or_default();
-        let mut best = 0;
-        for (class, y) in last.iter().enumerate() {
-            if *y > last[best] {
-                best = class;
-            }
-        }
-        classes.push(best as u16);
+        classes.push(largest(last) as u16);
     }
     Ok(classes)
 }
@@ -736,14 +731,7 @@ fn decide_conditioned(
                     let (at, length) = left.next().unwrap_or((0, &0));
                     let rows = logits[at * feed.steps * outputs..].chunks_exact(outputs);
                     let rows: Vec<&[f32]> = rows.take(*length).collect();
-                    let read = read_out(model.readout, &rows, outputs);
-                    let mut best = 0;
-                    for (k, v) in read.iter().enumerate() {
-                        if *v > read[best] {
-                            best = k;
-                        }
-                    }
-                    best as u16
+                    largest(&read_out(model.readout, &rows, outputs)) as u16
                 }
             };
             decided.push(class);

@@ -65,17 +65,24 @@ pub enum Target<'a> {
     Values(&'a [f32]),
 }
 
+/// The index of the largest value, the first of equals, as the core's `Output::argmax` has it; 0 of none.
+#[inline(always)]
+pub fn largest<T: PartialOrd>(values: &[T]) -> usize {
+    let mut best = 0;
+    for (i, v) in values.iter().enumerate() {
+        if *v > values[best] {
+            best = i;
+        }
+    }
+    best
+}
+
 /// Loss of one row, whether its largest output is the right one, and `gradient × scale` into `d`.
 ///
 /// `y` and `d` hold exactly the outputs. For regressions the second result is always `false`.
 pub fn row<E: Real>(loss: Loss, y: &[E], target: Target<'_>, scale: E, d: &mut [E]) -> (E, bool) {
     let count = E::from_f64(y.len() as f64);
-    let mut best = 0;
-    for (i, v) in y.iter().enumerate() {
-        if *v > y[best] {
-            best = i;
-        }
-    }
+    let best = largest(y);
     let correct = match target {
         Target::Class(class) => class == best && y[best].is_finite(),
         Target::Values(_) => false,

@@ -8,6 +8,7 @@ use gru_core::writer::{self, QuantDense, QuantGru, QuantLayer, QuantModel};
 use gru_core::{Digest, Model, StateError};
 
 use super::stream::{Motion, slope_in_errors};
+use crate::nn::loss::largest;
 
 /// Unit of a 16-bit value whose full scale is 1.
 const LSB: f64 = 1.0 / 32768.0;
@@ -362,12 +363,6 @@ impl Float {
                 }
             }
         }
-        let mut best = 0;
-        for (i, v) in x.iter().enumerate() {
-            if *v > x[best] {
-                best = i;
-            }
-        }
-        best
+        largest(&x)
     }
 }
