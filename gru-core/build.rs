@@ -98,7 +98,11 @@ fn main() {
     if build.dsp() && !build.mve() {
         println!("cargo::rustc-cfg=gru_dsp");
     }
+    // Neither an instruction that saturates nor one that chooses.
+    println!("cargo::rustc-check-cfg=cfg(gru_masks)");
+    if build.is("thumbv6m-") || build.is("riscv") {
+        println!("cargo::rustc-cfg=gru_masks");
+    }
     println!("cargo::rustc-cfg=gru_active={active:?}");
     println!("cargo::rustc-cfg=gru_cpu={:?}", build.cpu);
-    let _ = build.dsp();
 }

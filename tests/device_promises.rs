@@ -38,8 +38,8 @@ fn every_variant_takes_as_many_instructions_from_any_state() {
     let mut wrong = Vec::new();
     for (machine, emulator) in exact() {
         let steps = if cfg!(debug_assertions) { 40 } else { 1000 };
-        // The code of M7 is that of M4. On M0 the compiler makes branches of every saturation: not promised.
-        if machine == Machine::An500 || machine == Machine::Microbit {
+        // The code of M7 is that of M4.
+        if machine == Machine::An500 {
             continue;
         }
         for (name, found) in durations(machine, emulator, steps).expect("runs") {

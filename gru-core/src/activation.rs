@@ -7,7 +7,7 @@
 //! Measured over all 65 536 inputs against `f64` (test `error_of_tables`): tanh within 1.55 and the
 //! sigmoid within 0.78 units of Q15.
 
-use crate::quant::{SIGMOID_FULL_SCALE, TANH_FULL_SCALE, sat16};
+use crate::quant::{SIGMOID_FULL_SCALE, TANH_FULL_SCALE, limit, sat16, sign_mask};
 #[cfg(any(gru_tiny, test))]
 use crate::tanh_nodes::NODES;
 pub use crate::tanh_table::TANH_TABLE;
@@ -62,7 +62,7 @@ impl Activation {
             Self::HardSigmoid => (hard_sigmoid(v) >> 1) as i16,
             Self::Softsign => softsign(v),
             Self::HardTanh | Self::Linear => v,
-            Self::Relu => v & !(v >> 15),
+            Self::Relu => v & !sign_mask(v as i32) as i16,
         }
     }
 
@@ -123,11 +123,7 @@ pub fn sigmoid(v: i16) -> i32 {
 #[inline]
 fn hard_sigmoid(v: i16) -> i32 {
     // Saturated by masks: of `sat16` behind the doubling the compiler makes branches.
-    let v = 2 * v as i32;
-    let above = v - 32767;
-    let v = v - (above & !(above >> 31));
-    let below = v + 32768;
-    v - (below & (below >> 31)) + 32768
+    limit(2 * v as i32, -32768, 32767) + 32768
 }
 
 /// `32768·v/(1024 + |v|)` for full scale 32, by a division of fixed duration.
@@ -146,7 +142,7 @@ pub(crate) fn divide_q15(n: u32, d: u32) -> u32 {
     while i < 15 {
         rest <<= 1;
         // All ones where `d` does not fit; both are below 2^31 apart.
-        let less = ((rest.wrapping_sub(d) as i32) >> 31) as u32;
+        let less = sign_mask(rest.wrapping_sub(d) as i32) as u32;
         rest = rest.wrapping_sub(d & !less);
         quotient = (quotient << 1) | ((less & 1) ^ 1);
         i += 1;

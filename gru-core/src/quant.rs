@@ -14,14 +14,47 @@ pub const TANH_FULL_SCALE: f32 = 6.0;
 
 /// Saturates to `-32768..=32767`.
 #[inline(always)]
-pub const fn sat16(v: i32) -> i16 {
-    if v > i16::MAX as i32 {
-        i16::MAX
-    } else if v < i16::MIN as i32 {
-        i16::MIN
-    } else {
-        v as i16
-    }
+pub fn sat16(v: i32) -> i16 {
+    #[cfg(gru_masks)]
+    return sat16_by_masks(v);
+    #[cfg(not(gru_masks))]
+    return v.clamp(i16::MIN as i32, i16::MAX as i32) as i16;
+}
+
+/// The same by masks, see [`opaque`].
+#[cfg(any(gru_masks, test))]
+#[inline(always)]
+fn sat16_by_masks(v: i32) -> i16 {
+    let lost = v ^ v as i16 as i32;
+    let outside = (lost | opaque(lost.wrapping_neg())) >> 31;
+    (v ^ ((v ^ (v >> 31) ^ i16::MAX as i32) & outside)) as i16
+}
+
+/// The value, which the compiler cannot see through on cores that have no instruction for a choice (Armv6-M, RISC-V's base).
+/// There it makes a branch of every minimum, maximum and saturation that it recognizes, in masks too, and a step takes
+/// longer for some values than for others.
+#[inline(always)]
+pub(crate) fn opaque(v: i32) -> i32 {
+    #[cfg(gru_masks)]
+    return core::hint::black_box(v);
+    #[cfg(not(gru_masks))]
+    v
+}
+
+/// All ones where `v` is negative, else 0.
+#[inline(always)]
+pub(crate) fn sign_mask(v: i32) -> i32 {
+    // Behind the shift, what is chosen would be seen; before it, that a comparison does.
+    opaque(opaque(v) >> 31)
+}
+
+/// `v`, at least `low` and at most `high`, without a branch; both are below `2^30` apart from `v`.
+#[inline(always)]
+pub(crate) fn limit(v: i32, low: i32, high: i32) -> i32 {
+    let above = v.wrapping_sub(high);
+    let v = v.wrapping_sub(above & !sign_mask(above));
+    let below = v.wrapping_sub(low);
+    v.wrapping_sub(below & sign_mask(below))
 }
 
 /// Requantizes a row of a GRU matrix: `floor(acc · multiplier / 2^16)`.
@@ -37,15 +70,27 @@ pub const fn requantize(acc: i32, multiplier: u16) -> i32 {
 ///
 /// `multiplier` is positive and `|bias| < 2^30`, so the sum cannot overflow.
 #[inline(always)]
-pub const fn requantize_dense(acc: i32, multiplier: i32, bias: i32) -> i16 {
+pub fn requantize_dense(acc: i32, multiplier: i32, bias: i32) -> i16 {
     sat16(bias.wrapping_add(((acc as i64 * multiplier as i64) >> 32) as i32))
 }
 
 /// Divides by `2^shift` (`shift <= 30`), ties towards plus infinity; saturates instead of overflowing.
 #[inline(always)]
-pub const fn round_shift(v: i32, shift: u32) -> i32 {
+pub fn round_shift(v: i32, shift: u32) -> i32 {
     // Half a unit, and nothing for a shift by nothing: no case to tell apart.
-    v.saturating_add(((1u32 << shift) >> 1) as i32) >> shift
+    let half = ((1u32 << shift) >> 1) as i32;
+    #[cfg(gru_masks)]
+    return add_by_masks(v, half) >> shift;
+    #[cfg(not(gru_masks))]
+    return v.saturating_add(half) >> shift;
+}
+
+/// The saturating sum of `v` and `half >= 0`, see [`opaque`].
+#[cfg(any(gru_masks, test))]
+#[inline(always)]
+fn add_by_masks(v: i32, half: i32) -> i32 {
+    let sum = v.wrapping_add(half);
+    sum ^ ((sum ^ i32::MAX) & sign_mask(!v & sum))
 }
 
 #[cfg(test)]
@@ -72,6 +117,20 @@ mod tests {
         assert_eq!(round_shift(-3, 1), -1);
         assert_eq!(round_shift(i32::MAX, 4), i32::MAX >> 4);
         assert_eq!(round_shift(7, 0), 7);
+    }
+
+    #[test]
+    fn masks_saturate_as_comparisons_do() {
+        let edges = [i32::MIN, i32::MAX, -65536, 65535, -32769, 32768].into_iter();
+        let step = if cfg!(miri) { 331 } else { 1 };
+        for v in edges.chain((-70_000..70_000).step_by(step)) {
+            let want = v.clamp(i16::MIN as i32, i16::MAX as i32) as i16;
+            assert_eq!([sat16(v), sat16_by_masks(v)], [want; 2], "{v}");
+            for half in [0, 1, 1 << 29] {
+                assert_eq!(add_by_masks(v, half), v.saturating_add(half), "{v} {half}");
+            }
+            assert_eq!(limit(v >> 3, -7, 5), (v >> 3).clamp(-7, 5), "{v}");
+        }
     }
 
     #[test]

@@ -17,7 +17,7 @@ use crate::layout::{
     CANDIDATE, GATES, HEAD, Layout, MAX_GROUP, RESET, ROW_PARAMS, UNIT_PARAMS, UPDATE, align4,
 };
 use crate::model::{DenseLayer, GruLayer};
-use crate::quant::{requantize, requantize_dense, sat16};
+use crate::quant::{limit, requantize, requantize_dense, sat16};
 use crate::sparse::{Panels, gather};
 
 /// The reference.
@@ -489,7 +489,7 @@ impl Variant<'_, '_> {
         // Bits 15 to 63 are those of the sign where it fits.
         let differ = ((v >> 15) as i32 ^ sign) | (high ^ sign);
         // The compiler would make a branch of a choice that it sees through.
-        let outside = core::hint::black_box((differ | differ.wrapping_neg()) >> 31);
+        let outside = (differ | core::hint::black_box(differ.wrapping_neg())) >> 31;
         self.saturated = self.saturated.wrapping_add(outside as u32 & self.counts);
         let v = v as i32;
         (v ^ ((v ^ sign ^ i16::MAX as i32) & outside)) as i16
@@ -498,12 +498,7 @@ impl Variant<'_, '_> {
     /// Saturates and clips a pre-activation.
     fn pre(&mut self, v: i64) -> i16 {
         let clip = self.layer.variant().clip as i32;
-        // The smaller of it and `clip`, then the larger one of that and `-clip`.
-        let v = self.narrow(v) as i32;
-        let above = v.wrapping_sub(clip);
-        let v = v.wrapping_sub(above & !(above >> 31));
-        let below = v.wrapping_add(clip);
-        v.wrapping_sub(below & (below >> 31)) as i16
+        limit(self.narrow(v) as i32, clip.wrapping_neg(), clip) as i16
     }
 
     /// A gate: its pre-activation through the recurrent activation, full scale 65536.

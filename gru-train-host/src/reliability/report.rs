@@ -325,7 +325,7 @@ fn checks(root: Option<&Path>) -> Vec<(u8, &'static str, &'static str, Check<'_>
         (
             12,
             "data-dependent duration",
-            "on every Cortex-M the instructions of a step do not depend on state or sample",
+            "on every core the instructions of a step do not depend on state or sample",
             Box::new(|b, _| durations(b)),
         ),
         (
@@ -630,10 +630,7 @@ fn durations(b: &Budget) -> Outcome {
             }
             Err(trouble) => return (&trouble).into(),
         }
-        // Every variant, from fewer states; not on M0, as stated below.
-        if machine == Machine::Microbit {
-            continue;
-        }
+        // Every variant, from fewer states.
         match device::durations(machine, emulator, b.timed_steps / 50) {
             Ok(all) => {
                 for (name, found) in all {
@@ -975,7 +972,7 @@ fn supply_chain(root: &Path) -> Outcome {
 }
 
 /// What is not promised, each with the reason; printed beside the rows and stated in the README.
-pub const NOT_PROMISED: [(&str, &str); 13] = [
+pub const NOT_PROMISED: [(&str, &str); 11] = [
     (
         "protection against intent",
         "a CRC-32 finds accidents. Whoever can write the flash can write a valid model: the update calls a signature \
@@ -984,15 +981,6 @@ pub const NOT_PROMISED: [(&str, &str); 13] = [
     (
         "constant time of the float path",
         "`expf` and `tanhf` branch on their argument. The promise of row 12 is for the integer path",
-    ),
-    (
-        "constant time on RISC-V",
-        "the compiler makes branches of the portable kernel there: 20,561 to 20,590 instructions when this was written",
-    ),
-    (
-        "constant time of what the portable kernel runs on M0 and M0+",
-        "they have no conditional instructions but branches, and the compiler makes one of every saturation: 0.1 to 0.7 % \
-         between the fewest and the most. The kernel of the core itself, and so Keras' default variant, is constant",
     ),
     (
         "constant cycles",
