@@ -333,8 +333,25 @@ fn a_model_that_reads_from_the_end_goes_from_a_csv_to_its_decisions() {
         .zip(&labels)
         .filter(|(d, l)| d[2].as_i64() == Some(i64::from(**l)));
     assert!(right.count() > 150, "{decisions:?}");
-    let (code, text) = gru(&["run", &model, &csv, "--board"]);
-    assert!(code == 2 && text.contains("whole windows"), "{code} {text}");
+    // On a board, whose request takes samples of 16 bits.
+    let narrow = folder.path("narrow.gru");
+    let mut args = train(&csv, &narrow, &["--go-backwards"]);
+    (args.iter_mut().filter(|arg| **arg == "1000")).for_each(|arg| *arg = "1");
+    json(&args);
+    let on_board = json(&["run", &narrow, &csv, "--board"]);
+    assert_eq!(on_board["digest_board"], on_board["digest_host"]);
+    assert_eq!(
+        on_board["decisions"],
+        json(&["run", &narrow, &csv])["decisions"]
+    );
+    // More steps than the board has room for.
+    let long = folder.path("long.csv");
+    let rows = "1,2,up,r0\n".repeat(2049);
+    fs::write(&long, format!("a,b,label,recording\n{rows}")).unwrap();
+    let args = ["run", &narrow, &long, "--board", "--window", "0"];
+    let (code, text) = gru(&args);
+    let why = "Capacity { have: 2048, need: 2049 }";
+    assert!(code == 2 && text.contains(why), "{code} {text}");
     let (code, text) = gru(&["inspect", &model]);
     assert!(
         code == 0 && text.contains("whole windows") && text.contains("first"),

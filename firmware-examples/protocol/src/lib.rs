@@ -13,6 +13,7 @@
 //! Result    u16 class, u16 zero, outputs × i16 logits
 //! ```
 //!
+//! For a model that reads windows from their end each sequence is one window, and flags are 0.
 //! The trailer comes last, so a response that ends with one is whole.
 #![no_std]
 #![forbid(unsafe_code)]

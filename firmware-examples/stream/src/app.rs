@@ -4,7 +4,7 @@ use gru_board_protocol::{
     CARRY_STATE, EVERY_STEP, HeaderError, NO_CLASS, RANDOM_STATE, RequestHeader, ResponseHeader,
     Trailer, exit,
 };
-use gru_core::{Digest, LoadError, Model, Output, State, StateError, StateRef};
+use gru_core::{Digest, LoadError, Model, Output, State, StateError, StateRef, Window};
 
 use crate::board::{self, Meter};
 use crate::files::{self, FileError, Reader, Writer};
@@ -14,6 +14,11 @@ const MAX_FEATURES: usize = 128;
 
 /// 16-bit words of state that this firmware has room for.
 const STATE_WORDS: usize = if cfg!(small_ram) { 1024 } else { 16 * 1024 };
+
+/// Time steps and values of a window, and words of its memory, that this firmware has room for.
+const WINDOW_STEPS: usize = if cfg!(small_ram) { 64 } else { 2048 };
+const WINDOW_VALUES: usize = if cfg!(small_ram) { 512 } else { 16 * 1024 };
+const WINDOW_WORDS: usize = if cfg!(small_ram) { 1024 } else { 32 * 1024 };
 
 /// Bytes before the words of a saved state.
 const SNAPSHOT_HEAD: usize = 16;
@@ -124,66 +129,157 @@ pub fn run() -> Result<(), Failure> {
             found: u32::from(header.features),
             expected: MAX_FEATURES as u32,
         })?;
-    // One step outside the stream, for its depth: it does the same work whatever the sample is.
-    let (first, step_stack_bytes) =
-        board::stack_used_by(|| model.step(&mut state, &*sample).map(|_| ()));
-    first?;
-    state.reset(&model)?;
-
-    let mut digest = Digest::default();
-    let mut total_steps = 0u64;
-    let (mut fewest_ticks, mut most_ticks) = (u32::MAX, 0);
-    let mut scrambler = Scrambler::new();
-    for _ in 0..header.sequences {
-        if header.flags & CARRY_STATE == 0 {
-            state.reset(&model)?;
-        }
-        let steps = u32::from_le_bytes(reader.array()?);
-        writer.write(&steps.to_le_bytes())?;
-        for _ in 0..steps {
-            reader.values(sample)?;
-            if header.flags & RANDOM_STATE != 0 {
-                scrambler.scramble(&model, &mut state)?;
-            }
-            let before = meter.ticks;
-            meter.measure(|| {
-                let done = model.step(&mut state, &*sample).map(|_| ());
-                #[cfg(feature = "planted-branch")]
-                board::branchy(state.hidden(&model).next());
-                done
-            })?;
-            let spent = u32::try_from(meter.ticks - before).unwrap_or(u32::MAX);
-            fewest_ticks = fewest_ticks.min(spent);
-            most_ticks = most_ticks.max(spent);
-            state.digest(&model, &mut digest);
-            total_steps += 1;
-            if header.flags & EVERY_STEP != 0 {
-                result(&mut writer, &model.output(&state))?;
-            }
-        }
-        result(&mut writer, &model.output(&state))?;
+    let mut totals = Totals {
+        digest: Digest::default(),
+        steps: 0,
+        stack_bytes: 0,
+        fewest_ticks: u32::MAX,
+        most_ticks: 0,
+    };
+    let files = (&mut reader, &mut writer);
+    if model.is_streaming() {
+        stream(
+            &model,
+            &mut state,
+            sample,
+            header,
+            files,
+            &mut meter,
+            &mut totals,
+        )?;
+    } else {
+        windows(
+            &model,
+            &mut state,
+            sample.len(),
+            header,
+            files,
+            &mut meter,
+            &mut totals,
+        )?;
     }
     writer.write(
         &Trailer {
-            digest: digest.value(),
-            steps: total_steps,
+            digest: totals.digest.value(),
+            steps: totals.steps,
             ticks: meter.ticks,
             overhead_ticks,
             state_bytes: (size_of::<State<0>>() + 2 * model.state_len()) as u32,
             load_ticks,
             load_stack_bytes,
-            step_stack_bytes,
-            fewest_ticks,
-            most_ticks,
+            step_stack_bytes: totals.stack_bytes,
+            fewest_ticks: totals.fewest_ticks,
+            most_ticks: totals.most_ticks,
         }
         .to_bytes(),
     )?;
     writer.flush()?;
     defmt::info!(
         "{=u64} steps, digest {=u64:016x}",
-        total_steps,
-        digest.value()
+        totals.steps,
+        totals.digest.value()
     );
+    Ok(())
+}
+
+/// What all sequences amount to.
+struct Totals {
+    digest: Digest,
+    steps: u64,
+    /// Stack that a step takes.
+    stack_bytes: u32,
+    fewest_ticks: u32,
+    most_ticks: u32,
+}
+
+/// Sample by sample.
+#[inline(never)]
+fn stream(
+    model: &Model<'_>,
+    state: &mut StateRef,
+    sample: &mut [i16],
+    header: RequestHeader,
+    (reader, writer): (&mut Reader, &mut Writer),
+    meter: &mut Meter,
+    totals: &mut Totals,
+) -> Result<(), Failure> {
+    // One step outside the stream, for its depth: it does the same work whatever the sample is.
+    let (first, stack_bytes) = board::stack_used_by(|| model.step(state, &*sample).map(|_| ()));
+    first?;
+    totals.stack_bytes = stack_bytes;
+    state.reset(model)?;
+    let mut scrambler = Scrambler::new();
+    for _ in 0..header.sequences {
+        if header.flags & CARRY_STATE == 0 {
+            state.reset(model)?;
+        }
+        let steps = u32::from_le_bytes(reader.array()?);
+        writer.write(&steps.to_le_bytes())?;
+        for _ in 0..steps {
+            reader.values(sample)?;
+            if header.flags & RANDOM_STATE != 0 {
+                scrambler.scramble(model, state)?;
+            }
+            let before = meter.ticks;
+            meter.measure(|| {
+                let done = model.step(state, &*sample).map(|_| ());
+                #[cfg(feature = "planted-branch")]
+                board::branchy(state.hidden(model).next());
+                done
+            })?;
+            let spent = u32::try_from(meter.ticks - before).unwrap_or(u32::MAX);
+            totals.fewest_ticks = totals.fewest_ticks.min(spent);
+            totals.most_ticks = totals.most_ticks.max(spent);
+            state.digest(model, &mut totals.digest);
+            totals.steps += 1;
+            if header.flags & EVERY_STEP != 0 {
+                result(writer, &model.output(state))?;
+            }
+        }
+        result(writer, &model.output(state))?;
+    }
+    Ok(())
+}
+
+/// Window by window: each sequence is one, and has a result at its end only.
+#[inline(never)]
+fn windows(
+    model: &Model<'_>,
+    state: &mut StateRef,
+    features: usize,
+    header: RequestHeader,
+    (reader, writer): (&mut Reader, &mut Writer),
+    meter: &mut Meter,
+    totals: &mut Totals,
+) -> Result<(), Failure> {
+    if header.flags != 0 {
+        return Err(Failure::Request);
+    }
+    let mut values = [0i16; WINDOW_VALUES];
+    let mut window = Window::<WINDOW_WORDS>::new();
+    for _ in 0..header.sequences {
+        let count = u32::from_le_bytes(reader.array()?);
+        writer.write(&count.to_le_bytes())?;
+        let steps = usize::try_from(count).unwrap_or(usize::MAX);
+        let needed = steps.saturating_mul(features);
+        let values = values.get_mut(..needed).ok_or(Failure::Capacity {
+            have: WINDOW_VALUES as u32,
+            need: u32::try_from(needed).unwrap_or(u32::MAX),
+        })?;
+        reader.values(values)?;
+        let mut rows: [&[i16]; WINDOW_STEPS] = [&[]; WINDOW_STEPS];
+        for (row, sample) in rows.iter_mut().zip(values.chunks_exact(features.max(1))) {
+            *row = sample;
+        }
+        let rows = rows.get(..steps).ok_or(Failure::Capacity {
+            have: WINDOW_STEPS as u32,
+            need: count,
+        })?;
+        meter.measure_long(|| model.run_window(state, &mut window, rows).map(|_| ()))?;
+        state.digest(model, &mut totals.digest);
+        totals.steps += u64::from(count);
+        result(writer, &model.output(state))?;
+    }
     Ok(())
 }
 

@@ -65,6 +65,20 @@ impl Meter {
         }
     }
 
+    /// The same for work that can take longer than the timer takes to come round: an interrupt counts the turns.
+    #[inline(never)]
+    pub fn measure_long<T>(&mut self, work: impl FnOnce() -> T) -> T {
+        #[cfg(target_arch = "arm")]
+        if self.counter == Counter::SysTick {
+            systick::count_turns();
+            let before = systick::long_now();
+            let out = work();
+            self.ticks += systick::long_now() - before;
+            return out;
+        }
+        self.measure(work)
+    }
+
     /// What 256 measurements of nothing cost.
     pub fn overhead_of_256(&self) -> u32 {
         let mut empty = Self {
@@ -140,6 +154,7 @@ fn elapsed() -> u64 {
 
 #[cfg(target_arch = "arm")]
 mod systick {
+    use core::sync::atomic::{AtomicU32, Ordering::Relaxed};
     use cortex_m::peripheral::{SYST, syst::SystClkSource};
 
     /// Counts down from the largest value at the core clock, without an interrupt.
@@ -155,5 +170,32 @@ mod systick {
     #[inline(always)]
     pub fn now() -> u32 {
         SYST::get_current()
+    }
+
+    /// How often the timer has come round.
+    static TURNS: AtomicU32 = AtomicU32::new(0);
+
+    #[cortex_m_rt::exception]
+    fn SysTick() {
+        TURNS.store(TURNS.load(Relaxed) + 1, Relaxed);
+    }
+
+    /// From now on an interrupt counts the turns. Not before stacks have been measured.
+    pub fn count_turns() {
+        // SAFETY: single-threaded program, and nothing else in it uses SysTick but the handler, which only counts.
+        unsafe { cortex_m::Peripherals::steal() }
+            .SYST
+            .enable_interrupt();
+    }
+
+    /// Ticks since some point in the past, without an end.
+    pub fn long_now() -> u64 {
+        loop {
+            let turns = TURNS.load(Relaxed);
+            let left = now();
+            if TURNS.load(Relaxed) == turns {
+                return (u64::from(turns) << 24) + u64::from(0x00ff_ffff - left);
+            }
+        }
     }
 }

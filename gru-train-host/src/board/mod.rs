@@ -235,7 +235,7 @@ pub struct BoardReport {
     /// Instructions of one step, averaged over the stream. Instructions, not cycles.
     pub instructions_per_step: f64,
     /// Instructions of the cheapest and of the dearest step; exact in the embedded emulator, within one tick of the
-    /// timer in QEMU.
+    /// timer in QEMU; 0 for models that read windows, whose steps are not run one by one.
     pub step_range: [f64; 2],
     /// Instructions of one tick of the counter.
     pub tick: f64,
@@ -362,6 +362,8 @@ pub fn prepare(machine: Machine, options: &Options) -> Result<(), BoardError> {
 /// Runs `sequences` of raw samples (each a whole number of samples of `features` values) through `artifact` on a board.
 ///
 /// Builds the firmware if need be, and adds the Rust target that it needs. Prefer few long calls: each starts an emulator.
+/// Where a layer reads windows from their end each sequence is one window, with one result, and a board has room for 2,048
+/// steps, 16,384 values and 64 KiB of [window](gru_core::Window), the small one (microbit) for 64, 512 and 2 KiB.
 ///
 /// # Errors
 /// Everything that [`BoardError`] lists, each in one line.
@@ -478,7 +480,8 @@ pub fn run<'a>(
         } else {
             instructions(trailer.ticks as f64, steps) / steps as f64
         },
-        step_range: match steps {
+        // Steps of a window are not measured one by one.
+        step_range: match trailer.most_ticks {
             0 => [0.0; 2],
             _ => [trailer.fewest_ticks, trailer.most_ticks].map(|t| instructions(f64::from(t), 1)),
         },

@@ -148,13 +148,10 @@ pub(crate) fn run(args: &RunArgs, console: &mut Console<'_>) -> Result<(), Failu
     };
     // A board is told before what to do; on this machine decisions come with the samples.
     let pieces = pieces(&data, window);
-    if args.board && !model.is_streaming() {
-        return Err(Failure::input(
-            "--board: the firmware streams samples, and this model reads whole windows from their end",
-        ));
-    }
+    // Of a window that is read from its end there is one decision.
+    let streams = model.is_streaming();
     let board = match args.board {
-        true => Some(args.boards.run(model.bytes(), &data, &pieces, true)?),
+        true => Some(args.boards.run(model.bytes(), &data, &pieces, streams)?),
         false => None,
     };
     let mut state = writer::host_state(&model).map_err(|e| Failure::file(&args.model, e))?;
@@ -169,11 +166,14 @@ pub(crate) fn run(args: &RunArgs, console: &mut Console<'_>) -> Result<(), Failu
         let longest = pieces.iter().map(|p| p.steps).max().unwrap_or(0);
         let mut memory = pipeline::host_window(&model, longest);
         log.every = 1;
-        for piece in &pieces {
+        for (number, piece) in pieces.iter().enumerate() {
             data.samples_into(piece, &mut counts);
             let rows: Vec<&[Option<i32>]> = counts.chunks_exact(data.input().max(1)).collect();
             let output = (model.run_window(&mut state, &mut memory, &rows)).map_err(failed)?;
-            let logits: Vec<i16> = output.values().collect();
+            let logits: Vec<i16> = match &board {
+                Some(board) => board.logits[number].clone(),
+                None => output.values().collect(),
+            };
             state.digest(&model, &mut digest);
             steps += rows.len() as u64;
             let last = piece.start + rows.len().saturating_sub(1);

@@ -491,9 +491,9 @@ fn duration_of(
 pub struct Bits {
     /// The board and its emulator.
     pub board: String,
-    /// Steps of all models.
+    /// Steps of all models that stream.
     pub steps: u64,
-    /// Models.
+    /// Models, those that read windows among them.
     pub models: u64,
     /// Models whose digest of hidden states or whose logits differ from the host's.
     pub differ: u64,
@@ -509,7 +509,8 @@ pub struct Bits {
     pub memory: [u64; 2],
 }
 
-/// Streams `steps` steps of each model of [`random::covering`] on a board and on this host; `tamper` changes the host's artifact.
+/// Streams `steps` steps of each model of [`random::covering`] on a board and on this host, and three windows of each of
+/// [`random::windowed`]; `tamper` changes the host's artifact.
 ///
 /// # Errors
 /// As [`board::run`].
@@ -576,6 +577,40 @@ pub fn bits(
         let [ram, _] = found.memory;
         found.memory = [ram.max(report.state_bytes.into()), report.firmware_bytes];
         found.board = format!("{} on {}", report.board, report.emulator);
+    }
+    let [models, differ] = window_bits(machine, emulator, tamper)?;
+    found.models += models;
+    found.differ += differ;
+    Ok(found)
+}
+
+/// The same of windows of each model of [`random::windowed`]: how many models, and how many of them differ.
+fn window_bits(machine: Machine, emulator: Emulator, tamper: bool) -> Result<[u64; 2], Trouble> {
+    let failed = |e: &dyn std::fmt::Display| Trouble::Failed(e.to_string());
+    let mut found = [0; 2];
+    for (n, mut quant) in random::windowed().into_iter().enumerate() {
+        let features = quant.features.len();
+        let artifact = placed(&quant, kernel_of(machine).0)?;
+        let windows = [4, 7, 12].map(|steps| random::stream((n + steps) as u64, features, steps));
+        let slices = windows.iter().map(Vec::as_slice);
+        let report = board::run(machine, &artifact, features, slices, &options(emulator))?;
+        if tamper && let Some(gru_core::writer::QuantLayer::Gru(g)) = quant.layers.first_mut() {
+            g.b[0] ^= 1;
+        }
+        let rows = Aligned::new(&write(&quant, Layout::Rows).map_err(|e| failed(&e))?);
+        let model = Model::load(&rows).map_err(|e| failed(&e))?;
+        let mut state = host_state(&model).map_err(|e| failed(&e))?;
+        let mut memory = crate::pipeline::host_window(&model, 12);
+        let mut digest = Digest::default();
+        let mut logits: Vec<Vec<i16>> = Vec::new();
+        for window in &windows {
+            let samples: Vec<&[i16]> = window.chunks_exact(features).collect();
+            let output = model.run_window(&mut state, &mut memory, &samples);
+            logits.push(output.map_err(|e| failed(&e))?.values().collect());
+            state.digest(&model, &mut digest);
+        }
+        let differs = report.digest != digest.value() || report.logits != logits;
+        found = [found[0] + 1, found[1] + u64::from(differs)];
     }
     Ok(found)
 }

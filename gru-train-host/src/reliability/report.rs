@@ -4,7 +4,7 @@ use std::cell::OnceCell;
 use std::path::Path;
 use std::time::Instant;
 
-use crate::board::{Emulator, Machine};
+use crate::board::Emulator;
 use gru_core::artifact::{GapPolicy, Readout};
 use gru_core::layout::Layout;
 use gru_core::writer::{Aligned, QuantModel, write};
