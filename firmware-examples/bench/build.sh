@@ -29,6 +29,7 @@ case $workload in
     check|count) bin=$workload features="" ;;
     size) bin=size features="" ;;
     check-small) bin=check features="" ;;
+    check-fast) bin=check features=unrolled ;;
     count-small) bin=count features="" ;;
     count-int4) bin=count features=int4 ;;
     count-sparse[1-9]*) bin=count features=sparse ;;

@@ -116,7 +116,9 @@ macro_rules! cpu {
     };
 }
 
-#[cfg(all(gru_dsp, gru_tiny))]
+#[cfg(all(gru_dsp, gru_compact))]
+mod compact;
+#[cfg(all(gru_dsp, any(gru_tiny, gru_compact)))]
 pub mod tiny;
 
 #[macro_use]

@@ -84,9 +84,14 @@ fn aligned(a: &[i16], b: &[i16], c: &[i16]) -> bool {
 )]
 mod shim {
     use crate::model::{DenseLayer, GruLayer};
+    #[cfg(gru_tiny)]
     use crate::tanh_nodes::NODES;
+    #[cfg(gru_tiny)]
     use core::arch::naked_asm;
     use core::ptr::from_ref;
+
+    #[cfg(gru_compact)]
+    use super::super::compact::{dense_layer, gru_layer};
 
     #[inline(always)]
     pub(super) fn gru(layer: &GruLayer<'_>, x: &[i16], h: &mut [i16], scratch: &mut [i16]) {
@@ -119,6 +124,7 @@ mod shim {
     //
     // Sums of the two units of a block: r2/r4/r6 mixed ones of r, z, n, r3/r5/r7 those of A. In the stack, from its top:
     // the candidate's sums of the input part, those of B, then what does not change.
+    #[cfg(gru_tiny)]
     #[unsafe(naked)]
     unsafe extern "C" fn gru_layer(
         blocks: *const u8,
@@ -325,6 +331,7 @@ mod shim {
     /// # Safety
     /// Reads the weights and parameters of `layer` and `align4` of the columns of `x`; writes `align4` of the units of `out`
     /// at most. All pointers are multiples of four.
+    #[cfg(gru_tiny)]
     #[unsafe(naked)]
     unsafe extern "C" fn dense_layer(
         bytes: *const u8,
