@@ -89,16 +89,17 @@ fn main() {
     let has = |feature: &str| env::var_os(format!("CARGO_FEATURE_{feature}")).is_some();
     let for_size = matches!(env::var("OPT_LEVEL").as_deref(), Ok("s" | "z"));
     let plain = !has("INT4") && !has("SPARSE");
-    let compact = for_size && has("UNROLLED") && plain && active == "dsp";
+    let small = for_size && !has("UNROLLED");
+    let tiny = small && plain && (active == "dsp" || active == "quad");
+    let compact = !tiny && plain && active == "dsp";
+    if small || compact && for_size {
+        println!("cargo::rustc-cfg=gru_small");
+    }
+    if tiny {
+        println!("cargo::rustc-cfg=gru_tiny");
+    }
     if compact {
         println!("cargo::rustc-cfg=gru_compact");
-    }
-    if for_size && (compact || !has("UNROLLED")) {
-        println!("cargo::rustc-cfg=gru_small");
-        let tiny = active == "dsp" || active == "quad";
-        if tiny && plain && !compact {
-            println!("cargo::rustc-cfg=gru_tiny");
-        }
     }
     println!("cargo::rustc-check-cfg=cfg(gru_dsp)");
     if build.dsp() && !build.mve() {

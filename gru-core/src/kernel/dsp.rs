@@ -119,7 +119,9 @@ macro_rules! cpu {
 #[cfg(all(gru_dsp, gru_compact))]
 mod compact;
 #[cfg(all(gru_dsp, any(gru_tiny, gru_compact)))]
-pub mod tiny;
+pub mod plain;
+#[cfg(all(gru_dsp, gru_tiny))]
+mod tiny;
 
 #[macro_use]
 mod sparse;

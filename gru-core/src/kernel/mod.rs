@@ -96,7 +96,7 @@ compile_error!("the kernel that `--cfg gru_kernel` asks for does not run on this
 #[cfg(all(gru_active = "dsp", not(any(gru_tiny, gru_compact))))]
 use dsp::Dsp as Chosen;
 #[cfg(all(gru_active = "dsp", any(gru_tiny, gru_compact)))]
-use dsp::tiny::Tiny as Chosen;
+use dsp::plain::Plain as Chosen;
 #[cfg(gru_active = "host")]
 use host::Host as Chosen;
 #[cfg(gru_active = "mve")]
