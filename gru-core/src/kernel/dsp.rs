@@ -116,13 +116,6 @@ macro_rules! cpu {
     };
 }
 
-#[cfg(all(gru_dsp, gru_compact))]
-mod compact;
-#[cfg(all(gru_dsp, any(gru_tiny, gru_compact)))]
-pub mod plain;
-#[cfg(all(gru_dsp, gru_tiny))]
-mod tiny;
-
 #[macro_use]
 mod sparse;
 
@@ -149,6 +142,13 @@ macro_rules! rolled {
         ""
     };
 }
+
+#[cfg(all(gru_dsp, gru_compact))]
+mod compact;
+#[cfg(all(gru_dsp, any(gru_tiny, gru_compact)))]
+pub mod plain;
+#[cfg(all(gru_dsp, gru_tiny))]
+mod tiny;
 
 /// The beginning of a layer's routine: the stack, −128·Σ x of both parts, where they enter the chain.
 #[cfg(gru_dsp)]

@@ -16,6 +16,9 @@ use core::arch::naked_asm;
 /// Links of the chain over the columns of a part, two columns each; a power of two.
 const LINKS: usize = if cfg!(gru_small) { 16 } else { 32 };
 
+/// Pairs of columns that the loop of a Dense layer takes at once.
+const COLUMN_PAIRS: usize = if cfg!(gru_small) { 4 } else { 8 };
+
 /// `-128·Σ x` of the `r2` values at `r1`, in r4; copies them to `r3` if that is no null. Changes r1 to r6, r8, r9 and r12.
 ///
 /// # Safety
@@ -106,19 +109,20 @@ pub(super) unsafe extern "C" fn gru_layer(
         "bl 5f",
         "str r4, [sp, #COMPACT_U + 12]",
         "ldr r1, [sp, #COMPACT_U + 8]",
-        "sub.w r2, r1, r11",
-        "add r2, r10",
-        "str r2, [sp, #COMPACT_H_END]",
+        "ldr r2, [sp, #COMPACT_X + 12]",
+        "ldrb r3, [r7, #14]",
+        "ldrb r5, [r7, #13]",
+        "sub.w r6, r1, r11",
+        "add r6, r10",
+        "str r6, [sp, #COMPACT_H_END]",
         "subs r1, #1",
         "str r1, [sp, #COMPACT_U + 8]",
-        "ldrb r1, [r7, #13]",
-        "ldrb r2, [r7, #14]",
-        "rsb r1, r1, #16",
-        "strd r1, r2, [sp, #COMPACT_SHIFT]",
+        "str r3, [sp, #COMPACT_W_SHIFT]",
+        "rsb r5, r5, #16",
+        "str r5, [sp, #COMPACT_SHIFT]",
         // The gates' sums go on over the state, so they start with both: -128·Σ h is a multiple of 2^w_shift.
-        "asrs r4, r2",
-        "ldr r1, [sp, #COMPACT_X + 12]",
-        "adds r4, r4, r1",
+        "asrs r4, r3",
+        "adds r4, r4, r2",
         "str r4, [sp, #COMPACT_JOINT]",
         "movw r1, #:lower16:{table} + 1024",
         "movt r1, #:upper16:{table} + 1024",
@@ -363,7 +367,7 @@ pub(super) unsafe extern "C" fn dense_layer(
         "sub.w r3, r12, r2",
         "mov r10, r8",
         "adds r1, r1, r0",
-        "lsls r3, r3, #27",
+        "lsls r3, r3, #{beyond}",
         "bne.w 31f",
         "34:",
         ".macro COMPACT_COLUMNS at, back",
@@ -386,10 +390,13 @@ pub(super) unsafe extern "C" fn dense_layer(
         "smlad r9, r7, r6, r9",
         "smlad r11, lr, r6, r11",
         ".endm",
-        "COMPACT_COLUMNS 0",
-        "COMPACT_COLUMNS 8",
-        "COMPACT_COLUMNS 16",
-        "COMPACT_COLUMNS 24, !",
+        unrolled!(
+            "COMPACT_COLUMNS 0",
+            "COMPACT_COLUMNS 8",
+            "COMPACT_COLUMNS 16",
+            "COMPACT_COLUMNS 24, !",
+        ),
+        rolled!("COMPACT_COLUMNS 0", "COMPACT_COLUMNS 8, !"),
         ".purgem COMPACT_COLUMNS",
         "cmp r2, r12",
         "bne.w 34b",
@@ -424,7 +431,7 @@ pub(super) unsafe extern "C" fn dense_layer(
         "movs r3, #0",
         "str r3, [sp, #COMPACT_STRIDE]",
         "b.w 30b",
-        // ---- column pairs beyond a multiple of eight
+        // ---- column pairs beyond a multiple of those
         "31: ldr r3, [r2, #4]!",
         "ldr r4, [r0, #4]!",
         "ldr r5, [r1, #4]!",
@@ -435,13 +442,14 @@ pub(super) unsafe extern "C" fn dense_layer(
         "smlad r9, r4, r3, r9",
         "smlad r11, r5, r3, r11",
         "sub.w r3, r12, r2",
-        "lsls r3, r3, #27",
+        "lsls r3, r3, #{beyond}",
         "bne 31b",
         "cmp r2, r12",
         "bne.w 34b",
         "b 35b",
         "45: add sp, #COMPACT_FRAME",
         "pop {{r4-r11, pc}}",
+        beyond = const 30 - COLUMN_PAIRS.ilog2(),
         sum = sym sum,
     )
 }
