@@ -15,7 +15,8 @@
 //! correction costs nothing. Six rows (two units, three gates) share each load of `x`.
 //!
 //! With the feature `int4` there is a routine for weights of half a byte as well, `dsp/half.rs`; with the feature
-//! `sparse` this one runs recurrent weights that are left out, too, `dsp/sparse.rs`.
+//! `sparse` this one runs recurrent weights that are left out, too, `dsp/sparse.rs`. Programs without both have the routines of
+//! `dsp/compact.rs`, or of `dsp/tiny.rs`, in its place.
 //!
 //! A whole layer is one assembly routine: the columns of a part are one unrolled chain that is
 //! entered where as many columns are left as the layer has; every multiply leaves the flags alone,
