@@ -82,17 +82,24 @@ fn main() {
         println!("cargo::rustc-cfg=gru_portable");
     }
     // Kernels follow the optimization level: no unrolled loops where it is size, and where there are routines that have
-    // nothing to share with those for other layouts, the smallest ones.
+    // nothing to share with those for other layouts, the smallest ones, or with `unrolled` the smallest that are quick.
     println!("cargo::rustc-check-cfg=cfg(gru_small)");
     println!("cargo::rustc-check-cfg=cfg(gru_tiny)");
+    println!("cargo::rustc-check-cfg=cfg(gru_compact)");
     let has = |feature: &str| env::var_os(format!("CARGO_FEATURE_{feature}")).is_some();
     let for_size = matches!(env::var("OPT_LEVEL").as_deref(), Ok("s" | "z"));
-    if for_size && !has("UNROLLED") {
+    let plain = !has("INT4") && !has("SPARSE");
+    let small = for_size && !has("UNROLLED");
+    let tiny = small && plain && (active == "dsp" || active == "quad");
+    let compact = !tiny && plain && active == "dsp";
+    if small || compact && for_size {
         println!("cargo::rustc-cfg=gru_small");
-        let tiny = active == "dsp" || active == "quad";
-        if tiny && !has("INT4") && !has("SPARSE") {
-            println!("cargo::rustc-cfg=gru_tiny");
-        }
+    }
+    if tiny {
+        println!("cargo::rustc-cfg=gru_tiny");
+    }
+    if compact {
+        println!("cargo::rustc-cfg=gru_compact");
     }
     println!("cargo::rustc-check-cfg=cfg(gru_dsp)");
     if build.dsp() && !build.mve() {

@@ -4,7 +4,7 @@
 # "count" (or "count-int4", "count-sparse50") the one that counts instructions by itself (see count.sh).
 # "size" builds load and step and nothing else, without vectors and start-up: see size.sh.
 # CORE: m0plus m3 m4 m7 m33 m55. WORKLOAD: w1 ... w5, with a suffix -f32, -small (opt-level s, as size; all others 3),
-# -fast (opt-level s, but the kernels of 3), or
+# -fast (opt-level s and the feature `unrolled`), or
 # (not m3, m55) -int4, or -sparse50 for 50 % of the recurrent weights (any number from 1 to 100).
 set -euo pipefail
 fail() { echo "build.sh: $1" >&2; exit 2; }
@@ -29,7 +29,9 @@ case $workload in
     check|count) bin=$workload features="" ;;
     size) bin=size features="" ;;
     check-small) bin=check features="" ;;
+    check-fast) bin=check features=unrolled ;;
     count-small) bin=count features="" ;;
+    count-fast) bin=count features=unrolled ;;
     count-int4) bin=count features=int4 ;;
     count-sparse[1-9]*) bin=count features=sparse ;;
     check-f32) bin=check_f32 features=f32 ;;

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # check.sh CORE [FORM]: runs models of many shapes on an emulated core and compares the digests of their states with the
-# host's. CORE: m0plus m3 m4 m7 m33 m55. FORM: check, or check-small for the kernels of programs that are optimized for size.
+# host's. CORE: m0plus m3 m4 m7 m33 m55. FORM: check, or check-small for the kernels of programs that are optimized for size,
+# check-fast for those of such programs with the feature `unrolled`.
 set -euo pipefail
 fail() { echo "check.sh: $1" >&2; exit 2; }
 [ $# -ge 1 ] || fail "usage: check.sh CORE [FORM]"

@@ -242,7 +242,7 @@ impl Layout {
             Self::Rows | Self::RowsSparse => n,
             Self::Vector => (n + 7) & !7,
             Self::Pair4 => (n + 3) & !3,
-            _ => (n + 1) & !1,
+            _ => n.div_ceil(2) * 2,
         }
     }
 

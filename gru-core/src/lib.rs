@@ -87,8 +87,8 @@
 //! [`Loader`] stands.
 //!
 //! Kernels follow the optimization level of this crate: at `s` and `z` M4, M7, M33, M0 and M0+ have kernels and a table of
-//! tanh of their own, which save 4.5 kB on M4 and 5.4 kB on M0+ for 4 to 30 and 23 to 39 %
-//! more instructions a step (the more, the fewer units); feature `unrolled` keeps those of level 3.
+//! tanh of their own for 6 to 33 % (M0+: 23 to 37 %) more instructions a step (the more, the fewer units); feature
+//! `unrolled` puts quick ones in their place.
 //!
 //! # Features
 //!
@@ -105,13 +105,14 @@
 //! - `readouts`: means of the outputs over the window, over the latest steps, exponential ones (1.0, 1.6 kB).
 //! - `windows`: GRU layers that read a window from its end, alone or as the second direction of a bidirectional
 //!   layer (0.6, 0.6 kB).
-//! - `portable`: all of these, every layout and every variant, by the portable kernel beside the core's own (16.9,
-//!   18.9 kB).
+//! - `portable`: all of these, every layout and every variant, by the portable kernel beside the core's own (17.4,
+//!   19.5 kB).
 //! - `int4`: on M4, M7, M33, M0 and M0+ models whose GRU weights take half a byte (`gru train --weight-bits 4`), beside
-//!   those with whole bytes (5.7, 5.7 kB). Elsewhere `portable` runs them.
+//!   those with whole bytes (5.7, 5.6 kB). Elsewhere `portable` runs them.
 //! - `sparse`: on M4, M7, M33, M0 and M0+ models that leave out recurrent weights which pruning has made zero
-//!   (`gru train --density 0.5`), beside those with all (3.5, 4.5 kB). Elsewhere `portable` runs them.
-//! - `unrolled`: the kernels of opt-level 3 also where the rest of the program is optimized for size (4.5, 5.4 kB).
+//!   (`gru train --density 0.5`), beside those with all (3.4, 4.5 kB). Elsewhere `portable` runs them.
+//! - `unrolled`: quick kernels also where the rest of the program is optimized for size: on M4, M7 and M33 with at most 0.5 %
+//!   more instructions a step than at opt-level 3, on M0 and M0+ the same as there (2.6, 5.3 kB).
 //! - `f32`: [`float`](https://docs.rs/gru-core/latest/gru_core/float/index.html), models in f32.
 //! - `update`: power-fail-safe update of the model in two slots of a NOR flash, beside [`slot`].
 //! - `defmt`: `defmt::Format` on all public types. `serde`: `Serialize` on all that hold values ([`Decision`], [`Counters`],

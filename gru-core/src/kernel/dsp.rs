@@ -15,7 +15,8 @@
 //! correction costs nothing. Six rows (two units, three gates) share each load of `x`.
 //!
 //! With the feature `int4` there is a routine for weights of half a byte as well, `dsp/half.rs`; with the feature
-//! `sparse` this one runs recurrent weights that are left out, too, `dsp/sparse.rs`.
+//! `sparse` this one runs recurrent weights that are left out, too, `dsp/sparse.rs`. Programs without both have the routines of
+//! `dsp/compact.rs`, or of `dsp/tiny.rs`, in its place.
 //!
 //! A whole layer is one assembly routine: the columns of a part are one unrolled chain that is
 //! entered where as many columns are left as the layer has; every multiply leaves the flags alone,
@@ -116,9 +117,6 @@ macro_rules! cpu {
     };
 }
 
-#[cfg(all(gru_dsp, gru_tiny))]
-pub mod tiny;
-
 #[macro_use]
 mod sparse;
 
@@ -145,6 +143,13 @@ macro_rules! rolled {
         ""
     };
 }
+
+#[cfg(all(gru_dsp, gru_compact))]
+mod compact;
+#[cfg(all(gru_dsp, any(gru_tiny, gru_compact)))]
+pub mod plain;
+#[cfg(all(gru_dsp, gru_tiny))]
+mod tiny;
 
 /// The beginning of a layer's routine: the stack, −128·Σ x of both parts, where they enter the chain.
 #[cfg(gru_dsp)]
@@ -731,8 +736,19 @@ mod shim {
                     "cmp {x}, {end}",
                     "bne 4b",
                 ),
+                // Here the comparison leaves no carry.
                 rolled!(
-                    "4: GRU_CONDITION {m}, {v}, {o}, {shift}, {p}, {raw}, {x} @ {n} of them",
+                    "cmp {x}, {end} @ {n} of them",
+                    "4: ldrh {m}, [{p}, #8]",
+                    "ldrb {shift}, [{p}, #10]",
+                    "ldrsh {v}, [{raw}], #2",
+                    "ldr {o}, [{p}], #12",
+                    "sub {v}, {v}, {o}",
+                    "mul {v}, {v}, {m}",
+                    "asrs {v}, {v}, {shift}",
+                    "adc {v}, {v}, #0",
+                    "ssat {v}, #16, {v}",
+                    "strh {v}, [{x}], #2",
                     "cmp {x}, {end}",
                     "bne 4b",
                 ),

@@ -93,10 +93,10 @@ pub trait Kernel {
 compile_error!("the kernel that `--cfg gru_kernel` asks for does not run on this target");
 
 // One line per kernel; `build.rs` chooses.
-#[cfg(all(gru_active = "dsp", not(gru_tiny)))]
+#[cfg(all(gru_active = "dsp", not(any(gru_tiny, gru_compact))))]
 use dsp::Dsp as Chosen;
-#[cfg(all(gru_active = "dsp", gru_tiny))]
-use dsp::tiny::Tiny as Chosen;
+#[cfg(all(gru_active = "dsp", any(gru_tiny, gru_compact)))]
+use dsp::plain::Plain as Chosen;
 #[cfg(gru_active = "host")]
 use host::Host as Chosen;
 #[cfg(gru_active = "mve")]

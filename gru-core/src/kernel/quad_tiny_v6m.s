@@ -9,16 +9,15 @@
 
 	.section .text.gru_quad, "ax", %progbits
 
-	.equ	F_G, 0		@ sums of r and z over the input, over the state; each of four units, the next four 16 bytes on
-	.equ	F_N, 80		@ the candidate's of eight units
-	.equ	F_X, 144	@ of the input and of the state: the end, minus its length in bytes, -128 times its sum
-	.equ	F_H, 156
-	.equ	F_SHIFT, 168	@ of the reset product
-	.equ	F_W_SHIFT, 172
-	.equ	F_AT, 176	@ the next state
-	.equ	F_OUT, 180	@ from there to where the new one goes
-	.equ	F_W, 184	@ the next weights
-	.equ	FRAME, 188
+	@ First the sums of r and z of four units, those of the next four 16 bytes on.
+	.equ	F_N, 32		@ the candidate's of eight units, over the input and over the state; those of r and z may reach the first four
+	.equ	F_X, 96		@ of the input and of the state: the end, minus its length in bytes, -128 times its sum
+	.equ	F_H, 108
+	.equ	F_SHIFT, 120	@ of the reset product
+	.equ	F_AT, 124	@ the next state
+	.equ	F_OUT, 128	@ from there to where the new one goes
+	.equ	F_W, 132	@ the next weights
+	.equ	FRAME, 136
 	.equ	A_LAYER, FRAME + 36	@ the arguments behind the saved registers
 	.equ	A_TABLE, A_LAYER + 4
 
@@ -40,6 +39,13 @@
 	lsls	r6, r5, #8
 	subs	r4, r4, r6
 	stm	r1!, {r2, r3, r4, r5}
+	.endm
+
+	@ Shifts a high register to the left by r4. Clobbers r3.
+	.macro	SHIFT a
+	mov	r3, \a
+	lsls	r3, r4
+	mov	\a, r3
 	.endm
 
 	@ r3 values from r1: where they end, minus their length, -128 times their sum; to r4, which moves on. Clobbers r1-r3, r5, r6.
@@ -84,8 +90,7 @@ gru_quad_gru:
 	ldrb	r2, [r7, #G_NH_SHIFT]
 	movs	r1, #16
 	subs	r1, r1, r2
-	ldrb	r2, [r7, #G_W_SHIFT]
-	stm	r4!, {r1, r2}
+	str	r1, [r4]
 	@ Eight units: the candidate's rows of all, then reset and update of four and four; parameters behind all of them.
 .Lblock:
 	add	r7, sp, #F_N
@@ -123,13 +128,23 @@ gru_quad_gru:
 	mov	r11, r7
 	pop	{r4-r7, pc}
 
-	@ Eight rows over the input and over the state: weights from r0, which moves on, sums to r7. Clobbers all others.
+	@ Eight rows over the input and over the state: weights from r0, which moves on, sums to r7. The candidate's are those at F_N,
+	@ over each of the two; those of r and z are over both. Leaves r7 - 32 where the last eight of them end; clobbers all others.
 .Lrows:
-	push	{r7, lr}
-	add	r1, sp, #F_X + 8
+	push	{lr}
+	add	r1, sp, #F_X + 4
 1:	ldm	r1!, {r2, r3, r5}
-	push	{r1, r2, r7}
-	movs	r1, r3
+	add	r4, sp, #F_N + 4
+	subs	r4, r4, r7
+	push	{r1, r2, r4, r7}
+	bls	2f
+	@ Those of r and z go on over the state, so they start with both: -128 times a sum is a multiple of 2^w_shift.
+	ldr	r4, [sp, #F_H + 8 + 20]
+	ldr	r6, [sp, #A_LAYER + 20]
+	ldrb	r6, [r6, #G_W_SHIFT]
+	asrs	r4, r6
+	adds	r5, r5, r4
+2:	movs	r1, r3
 	lsls	r6, r5, #8
 	adds	r6, r6, r5
 	mov	r8, r6
@@ -142,22 +157,43 @@ gru_quad_gru:
 	movs	r5, #0
 	mov	r10, r5
 	mov	lr, r5
-2:	ldr	r5, [sp, #4]
+3:	ldr	r5, [sp, #4]
 	ldrsh	r2, [r5, r1]
 	ldm	r0!, {r3, r4}
 	MAC4	r3, r2, r5, r6, r8, r9, r10
 	MAC4	r4, r2, r5, r7, r11, r12, lr
 	adds	r1, #2
-	bne	2b
-	ldr	r1, [sp, #8]
-	SEPARATE r6, r8, r9, r10
+	bne	3b
+	ldr	r1, [sp, #12]
+	ldr	r4, [sp, #8]
+	cmp	r4, #0
+	ble	4f
+	ldr	r5, [sp]
+	ldm	r5!, {r1, r2, r3}
+	str	r5, [sp]
+	str	r1, [sp, #4]
+	str	r2, [sp, #8]		@ not once more
+	ldr	r4, [sp, #A_LAYER + 20]
+	ldrb	r4, [r4, #G_W_SHIFT]
+	lsls	r6, r4
+	lsls	r7, r4
+	SHIFT	r8
+	SHIFT	r9
+	SHIFT	r10
+	SHIFT	r11
+	SHIFT	r12
+	SHIFT	lr
+	movs	r1, r2
+	b	3b
+4:	SEPARATE r6, r8, r9, r10
 	SEPARATE r7, r11, r12, lr
 	movs	r7, r1
-	pop	{r1, r2, r3}
-	add	r2, sp, #F_SHIFT + 8
+	pop	{r1-r4}
+	add	r2, sp, #F_SHIFT + 4
 	cmp	r1, r2
 	bne	1b
-	pop	{r7, pc}
+	subs	r7, #32
+	pop	{pc}
 
 	@ Four units from the sums at r7, parameters from r0; both move on. The flags: whether there are no more (hs).
 .Lunits:
@@ -174,11 +210,10 @@ gru_quad_gru:
 	adds	r7, #16
 	bl	.Lgate
 	mov	r9, r6
-	subs	r7, #16
-	ldr	r6, [r7, #F_N]
+	ldr	r6, [r7, #F_N - 16]
 	bl	.Lrow
 	mov	r10, r6
-	ldr	r6, [r7, #F_N + 32]
+	ldr	r6, [r7, #F_N + 16]
 	bl	.Lrow
 	bl	.Lclamp			@ leaves 32768 in r2
 	add	r2, r8			@ r
@@ -203,7 +238,7 @@ gru_quad_gru:
 	adds	r0, #8
 	mov	r2, sp			@ 4 below where the sums begin
 	subs	r2, r7, r2
-	adds	r7, #4
+	subs	r7, #12
 	lsls	r2, r2, #28
 	bne	1b
 	ldr	r2, [sp, #F_H + 4]
@@ -241,10 +276,6 @@ gru_quad_gru:
 .Lgate:
 	push	{lr}
 	ldr	r6, [r7]
-	ldr	r3, [sp, #F_W_SHIFT + 8]
-	lsls	r6, r3
-	ldr	r3, [r7, #32]
-	adds	r6, r6, r3
 	bl	.Lrow
 1:	bl	.Lclamp
 	mov	lr, r6
