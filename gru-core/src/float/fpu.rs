@@ -10,14 +10,14 @@
 //! the six chains of sums hide its latency: 1.13 cycles. Its loop is entered in the middle where the number of
 //! columns is no multiple of sixteen.
 //!
-//! One time step, estimated cycles from an instruction-timing model without wait states (programs
-//! of `firmware-examples/bench`, for example `build.sh m4 w1-f32`; rustc 1.95, opt-level 3):
+//! One time step, estimated cycles without wait states (programs of `firmware-examples/bench`, for example
+//! `build.sh m4 w1-f32`, under `gru cycles`; M7 by a model outside this repository; rustc 1.95, opt-level 3):
 //!
 //! | | GRU 5→32, Dense 3 | 9→64, 6 | 10→154, 12 | 6→32→32, 4 |
 //! |---|---|---|---|---|
-//! | M4 | 20,042 | 62,482 | 292,327 | 47,203 |
+//! | M4 | 20,040 | 62,493 | 292,349 | 47,210 |
 //! | M7 | 9,495 | 26,597 | 112,696 | 20,966 |
-//! | M33 | 18,770 | 59,393 | 279,776 | 44,764 |
+//! | M33 | 18,781 | 59,418 | 279,829 | 44,783 |
 #![allow(
     unsafe_code,
     reason = "whole-loop assembly: the FPU's multi-word loads cannot be reached otherwise"

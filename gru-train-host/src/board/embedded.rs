@@ -91,14 +91,7 @@ pub(super) fn run(job: &Job<'_>) -> Result<Outcome, BoardError> {
     cpu.set_vtor(u32::try_from(flash_start).unwrap_or(0));
     cpu.step(); // the reset sequence
 
-    let mut host = Host {
-        space: &space,
-        request: &job.request,
-        position: 0,
-        response: Vec::new(),
-        output: Vec::new(),
-        instructions: 0,
-    };
+    let mut host = Host::new(&space, &job.request);
     let mut outcome = Outcome {
         exit_code: -1,
         response: Vec::new(),
@@ -145,7 +138,7 @@ pub(super) fn run(job: &Job<'_>) -> Result<Outcome, BoardError> {
 }
 
 /// Bytes of the file that belong into flash, with their load addresses (`.data` is loaded apart from where it runs).
-fn load_segments(bytes: &[u8]) -> Result<Vec<(u64, &[u8])>, String> {
+pub(super) fn load_segments(bytes: &[u8]) -> Result<Vec<(u64, &[u8])>, String> {
     let file = ElfFile32::<Endianness>::parse(bytes).map_err(|e| e.to_string())?;
     let endian = file.endian();
     let mut segments = Vec::new();
@@ -161,13 +154,13 @@ fn load_segments(bytes: &[u8]) -> Result<Vec<(u64, &[u8])>, String> {
 }
 
 /// Where in flash `bkpt 0xab` stands, a bit per halfword. Looking there costs less than a read through the bus.
-struct CallSites {
+pub(super) struct CallSites {
     start: u32,
     bits: Vec<u64>,
 }
 
 impl CallSites {
-    fn new(start: u64, flash: &[u8]) -> Self {
+    pub(super) fn new(start: u64, flash: &[u8]) -> Self {
         let mut bits = vec![0; flash.len().div_ceil(128)];
         for (index, halfword) in flash.chunks_exact(2).enumerate() {
             if *halfword == SEMIHOSTING {
@@ -181,7 +174,7 @@ impl CallSites {
     }
 
     #[inline]
-    fn contains(&self, pc: u32) -> bool {
+    pub(super) fn contains(&self, pc: u32) -> bool {
         let index = (pc.wrapping_sub(self.start) >> 1) as usize;
         self.bits
             .get(index / 64)
@@ -190,19 +183,19 @@ impl CallSites {
 }
 
 /// What a semihosting call gives back.
-enum Reply {
+pub(super) enum Reply {
     Value(u32),
     Exit(i32),
 }
 
 /// The host's side of semihosting: the two files, the console, an exit code.
-struct Host<'a> {
+pub(super) struct Host<'a> {
     space: &'a AddressSpace,
     request: &'a [u8],
     position: usize,
     response: Vec<u8>,
     output: Vec<u8>,
-    instructions: u64,
+    pub(super) instructions: u64,
 }
 
 /// Handles that `open` gives out.
@@ -213,9 +206,21 @@ const RESPONSE: u32 = 3;
 /// "The call failed."
 const MINUS_ONE: Reply = Reply::Value(u32::MAX);
 
-impl Host<'_> {
+impl<'a> Host<'a> {
+    /// With what the firmware can read as `request`.
+    pub(super) fn new(space: &'a AddressSpace, request: &'a [u8]) -> Self {
+        Self {
+            space,
+            request,
+            position: 0,
+            response: Vec::new(),
+            output: Vec::new(),
+            instructions: 0,
+        }
+    }
+
     /// Serves one call; `None` if it makes no sense.
-    fn serve(&mut self, operation: u32, argument: u32) -> Option<Reply> {
+    pub(super) fn serve(&mut self, operation: u32, argument: u32) -> Option<Reply> {
         const OPEN: u32 = 0x01;
         const CLOSE: u32 = 0x02;
         const WRITE: u32 = 0x05;

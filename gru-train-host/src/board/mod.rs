@@ -4,11 +4,13 @@
 //! reads back what it answered. QEMU is used where it is installed; the emulator inside this program
 //! otherwise, which needs nothing but runs slower and knows fewer boards.
 
+pub mod cycles;
 mod embedded;
 mod firmware;
 mod logs;
 mod qemu;
 mod response;
+mod timing;
 
 use std::fmt;
 use std::path::PathBuf;

@@ -10,6 +10,7 @@ mod bench_quality;
 mod bench_train;
 mod boards;
 mod console;
+mod cycles;
 mod demo;
 mod drift;
 mod eval;
@@ -72,6 +73,14 @@ enum Command {
     Export(export::ExportArgs),
     /// Write synthetic wrist-IMU recordings as CSV, one row per time step.
     Generate(generate::GenerateArgs),
+    /// Count what a function of a firmware costs on a core: instructions exactly, cycles by a model.
+    ///
+    /// The firmware runs in the emulator inside this program, which has no peripherals but the core's own and serves
+    /// semihosting. A call goes from the function's first instruction to its return, with everything that it calls. The
+    /// instructions are those executed, exactly. The cycles are an estimate from the instruction tables that Arm publishes
+    /// for M0, M0+, M3 and M4, and for M33 from a pipeline that issues in order; memory without wait states, no caches, no
+    /// interrupts. Use them to compare programs on one core, not to promise microseconds.
+    Cycles(cycles::CyclesArgs),
     /// Run an artifact beside a float model over a long stream: drift, saturation per gate, divergence.
     Drift(drift::DriftArgs),
     /// Measure every promise of the reliability table; exit code 1 when one does not hold.
@@ -125,6 +134,7 @@ pub fn run<A: Into<OsString> + Clone>(
         Command::Run(args) => run::run(&args, &mut console),
         Command::Export(args) => export::export(&args, &mut console),
         Command::Generate(args) => generate::generate(&args, &mut console),
+        Command::Cycles(args) => cycles::cycles(&args, &mut console),
         Command::Drift(args) => drift::drift(&args, &mut console),
         Command::Reliability(args) => reliability::reliability(&args, &mut console),
     };
