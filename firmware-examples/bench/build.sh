@@ -2,7 +2,7 @@
 # build.sh CORE WORKLOAD OUT.elf: builds the measured program.
 # WORKLOAD "check" (or "check-f32") builds the program that compares with the host's results instead,
 # "count" (or "count-int4", "count-sparse50") the one that counts instructions by itself (see count.sh).
-# "size" builds load and step and nothing else, without vectors and start-up: see size.sh.
+# "size" (or "size-int4", "size-sparse") builds load and step and nothing else, without vectors and start-up: see size.sh.
 # CORE: m0plus m3 m4 m7 m33 m55. WORKLOAD: w1 ... w5, with a suffix -f32, -small (opt-level s, as size; all others 3),
 # -fast (opt-level s and the feature `unrolled`), or
 # (not m3, m55) -int4, or -sparse50 for 50 % of the recurrent weights (any number from 1 to 100).
@@ -28,6 +28,7 @@ case $workload in
     w[1-5]-sparse[1-9]*) bin=step features=sparse ;;
     check|count) bin=$workload features="" ;;
     size) bin=size features="" ;;
+    size-int4|size-sparse) bin=size features=${workload#size-} ;;
     check-small) bin=check features="" ;;
     check-fast) bin=check features=unrolled ;;
     count-small) bin=count features="" ;;
@@ -41,9 +42,9 @@ mkdir -p "$(dirname "$3")"
 out=$(cd "$(dirname "$3")" && pwd)/$(basename "$3")
 cd "$(dirname "$0")"
 case $workload in
-    *-small|*-fast|size) export CARGO_PROFILE_RELEASE_OPT_LEVEL=s ;;
+    *-small|*-fast|size|size-*) export CARGO_PROFILE_RELEASE_OPT_LEVEL=s ;;
 esac
-[ $workload = size ] && workload=w1
+case $workload in size|size-*) workload=w1 ;; esac
 export GRU_BENCH_CORE=$core GRU_BENCH_WORKLOAD=$workload
 export RUSTFLAGS="${cpu:+-C target-cpu=$cpu} ${GRU_BENCH_RUSTFLAGS:-}"
 target_dir=${CARGO_TARGET_DIR:-$PWD/target}

@@ -4,7 +4,8 @@
 # "load + step": every byte of flash of the program `size` (src/size.rs) at opt-level s: an image whose only root is
 # a function that loads a model, binds a state, steps and asks for probabilities. It has no vector table and no start-up
 # code, so what is counted is that function, all of gru-core that it reaches, the tables, and the compiler's routines.
-# One variant: gru-core without features, GRU layers of Keras' default variant and Dense layers in the core's layout.
+# One variant: gru-core without features or ("int4", "sparse") with that of a second kernel, GRU layers of Keras' default
+# variant and Dense layers in the core's layout.
 # "w5 image": every byte of flash of the workload W5 with its model, vector table and start-up included, at opt-level s,
 # with the kernels of that level and ("fast") with those of the feature `unrolled`; the RAM as well: statics (the state among
 # them), the model's view, and the deeper one of the stacks of load and of a step, as counts.txt has them.
@@ -35,6 +36,13 @@ column() {
 budget "m4 load + step" "$(segments flash "$work/m4.elf")" 6144
 ./build.sh m0plus size "$work/m0plus.elf"
 budget "m0plus load + step" "$(segments flash "$work/m0plus.elf")" 6144
+for feature in int4 sparse; do
+    for core in m4 m0plus; do
+        ./build.sh $core size-$feature "$work/$feature.elf"
+        most=$(case $feature-$core in int4-*) echo 12100 ;; sparse-m4) echo 9900 ;; *) echo 10900 ;; esac)
+        budget "$core load + step, $feature" "$(segments flash "$work/$feature.elf")" "$most"
+    done
+done
 for form in small fast; do
     most=28400
     [ $form = small ] || most=30720

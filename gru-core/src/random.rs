@@ -380,6 +380,72 @@ pub fn covering() -> Vec<QuantModel> {
     all
 }
 
+/// The options of [`covering`] in models of one or two units, for a thousand steps in interpreters: seven in which each
+/// activation is candidate, gate and output once, two of Keras' default variant, of which the second one has weights of
+/// half a byte.
+///
+/// A test asserts that nothing is missing.
+pub fn tiny() -> Vec<QuantModel> {
+    use Activation::{HardSigmoid, HardTanh, Linear, Relu, Sigmoid, Softsign, Tanh};
+    let activations = [Tanh, Sigmoid, HardSigmoid, HardTanh, Softsign, Linear, Relu];
+    let readouts = [
+        Readout::Last,
+        Readout::Mean { skip: 2 },
+        Readout::Sliding { steps: 3 },
+        Readout::Exponential { shift: 3 },
+    ];
+    let gaps = [GapPolicy::Hold, GapPolicy::Zero, GapPolicy::Skip];
+    let exponent = |a: Activation| if a.is_bounded() { 0 } else { 2 };
+    let mut all = Vec::new();
+    for n in 0..activations.len() {
+        let of = |shift: usize| activations[(n + shift) % activations.len()];
+        let mut rng = SplitMix(300 + n as u64);
+        let mut tiny = model(300 + n as u64, 1, &[1], 1);
+        let header = GruHeader {
+            activation: of(0),
+            recurrent_activation: of(3),
+            exponent: exponent(of(0)),
+            recurrent_exponent: exponent(of(3)),
+            reset_after: n % 2 == 0,
+            clip: if n % 3 == 0 { 9000 } else { 32767 },
+            nh_shift: (n % 5) as u8,
+            w_shift: n as u8,
+            initial_state: n % 4 == 1,
+            ..GruHeader::new(1)
+        };
+        let output = DenseHeader {
+            units: 1,
+            activation: of(5),
+            frac: if matches!(of(5), Linear | Relu) {
+                11
+            } else {
+                0
+            },
+        };
+        tiny.layers = vec![
+            QuantLayer::Gru(gru(&mut rng, 1, header)),
+            QuantLayer::Dense(dense(&mut rng, 1, output)),
+        ];
+        if n == 6 {
+            let again = gru(&mut rng, 1, GruHeader::new(1));
+            tiny.layers.push(QuantLayer::Gru(again));
+        }
+        tiny.name = format!("tiny-{n}");
+        tiny.readout = readouts[n % readouts.len()];
+        tiny.gap = gaps[n % gaps.len()];
+        if n % 2 == 1 {
+            let (low, high) = (-30_000, 31_000);
+            tiny.limits = vec![Limits { low, high }];
+        }
+        all.push(tiny);
+    }
+    all.push(model(307, 2, &[2], 2));
+    let mut half = model(308, 1, &[1, 1], 2);
+    halve(&mut half);
+    all.push(half);
+    all
+}
+
 /// How many of the first models of [`covering`] are of the variant and in the width for which kernels are made.
 pub const DEFAULT_VARIANTS: usize = 5;
 

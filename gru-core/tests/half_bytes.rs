@@ -31,8 +31,8 @@ fn layer_start(bytes: &[u8], features: usize) -> usize {
 
 #[test]
 fn every_layout_computes_the_same_bits() {
-    let steps = if cfg!(miri) { 2 } else { 40 };
-    let lengths = if cfg!(miri) { 1..4 } else { 1..68 };
+    let steps = if cfg!(miri) { 1 } else { 40 };
+    let lengths = if cfg!(miri) { 2..4 } else { 1..68 };
     for n in lengths {
         for (features, units) in [(n, vec![5, 3]), (3, vec![n])] {
             let mut model = halved(n as u64, features, &units, 4);
@@ -70,9 +70,10 @@ fn any_variant_fits_rows() {
     let mut model = random::model(3, 5, &[7], 2);
     model.layers[0] = QuantLayer::Gru(random::gru(&mut SplitMix(4), 5, header));
     random::halve(&mut model);
+    let samples = samples(5, if cfg!(miri) { 3 } else { 50 });
     let digest = |layout| {
         let bytes = Aligned::new(&write(&model, layout).unwrap());
-        digest_of(&Model::load(&bytes).unwrap(), &samples(5, 50)).unwrap()
+        digest_of(&Model::load(&bytes).unwrap(), &samples).unwrap()
     };
     assert_eq!(digest(Layout::Rows), digest(Layout::Rows4));
     assert!(write(&model, Layout::Pair4).is_err());
@@ -80,12 +81,17 @@ fn any_variant_fits_rows() {
 
 #[test]
 fn half_the_bytes() {
-    let model = halved(1, 8, &[64], 6);
+    let units = if cfg!(miri) { 8 } else { 64 };
+    let model = halved(1, 8, &[units], 6);
     assert!(model.fits_half_bytes());
     for layout in HALVED {
         let whole = write(&model, layout.whole()).unwrap().len();
         let half = write(&model, layout).unwrap().len();
-        assert_eq!(whole - half, 3 * 64 * (8 + 64) / 2, "{layout:?}");
+        assert_eq!(
+            whole - half,
+            3 * usize::from(units) * usize::from(8 + units) / 2,
+            "{layout:?}"
+        );
     }
 }
 
@@ -136,7 +142,9 @@ fn the_loader_refuses_what_the_writer_would_not_write() {
         let blocks = 3_usize.div_ceil(layout.group());
         let len = layout.gru_weights_len(3, 3);
         let block = layout.gru_block_len(3, 3);
-        for at in (0..blocks).flat_map(|b| (0..len).map(move |k| b * block + k)) {
+        let places = (0..blocks).flat_map(|b| (0..len).map(move |k| b * block + k));
+        // A load takes an interpreter half a second.
+        for at in places.step_by(if cfg!(miri) { 37 } else { 1 }) {
             for half in 0..2 {
                 let mut found = Vec::new();
                 for code in 0..16 {
@@ -165,7 +173,9 @@ fn the_loader_refuses_what_the_writer_would_not_write() {
                 }
             }
         }
-        assert_eq!(weights, 3 * 3 * (3 + 3), "{layout:?}");
-        assert_eq!(weights + padding, 2 * blocks * len, "{layout:?}");
+        if !cfg!(miri) {
+            assert_eq!(weights, 3 * 3 * (3 + 3), "{layout:?}");
+            assert_eq!(weights + padding, 2 * blocks * len, "{layout:?}");
+        }
     }
 }

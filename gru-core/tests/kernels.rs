@@ -65,11 +65,16 @@ fn any(rng: &mut SplitMix, _: usize) -> i16 {
 /// All input lengths 1 to 67 with all numbers of units 1 to 67 on a diagonal pattern.
 fn lengths<K: Kernel>() {
     let mut rng = SplitMix(1);
-    let (longest, every) = if cfg!(miri) { (7, 31) } else { (67, 5) };
+    // An interpreter takes milliseconds a weight: up to two panels of eight units and one more, every remainder of four inputs.
+    let (longest, most, every, steps) = if cfg!(miri) {
+        (5, 17, 17, 1)
+    } else {
+        (67, 67, 5, 2)
+    };
     for input in 1..=longest {
-        for units in (1..=67).filter(|units| (units + 3 * input) % every == 0) {
+        for units in (1..=most).filter(|units| (units + 3 * input) % every == 0) {
             let model = random::model(rng.bits(), input, &[units], 1 + units % 13);
-            compare::<K>(&model, &mut rng, 2, any);
+            compare::<K>(&model, &mut rng, steps, any);
         }
     }
 }
@@ -84,7 +89,8 @@ fn largest_shift(input: usize, units: usize) -> u8 {
 fn extremes<K: Kernel>() {
     let mut rng = SplitMix(2);
     let shapes = [(1, 1), (3, 8), (64, 9), (128, 130), (7, 255), (300, 16)];
-    for (input, units) in (shapes.into_iter()).take(if cfg!(miri) { 2 } else { 6 }) {
+    let (few, steps) = if cfg!(miri) { (2, 1) } else { (6, 20) };
+    for (input, units) in shapes.into_iter().take(few) {
         for sign in 0..4 {
             let mut model = random::model(3, input, &[units], 5);
             let mut bit = |mask: usize| sign & mask == 0 || (sign == 3 && rng.bits() & 1 == 0);
@@ -113,7 +119,7 @@ fn extremes<K: Kernel>() {
                 compare::<K>(&model, &mut rng, 1, |_, _| x);
             }
             let either = |rng: &mut SplitMix, _| [i16::MIN, i16::MAX][(rng.bits() & 1) as usize];
-            compare::<K>(&model, &mut rng, 20, either);
+            compare::<K>(&model, &mut rng, steps, either);
         }
     }
 }
@@ -121,9 +127,10 @@ fn extremes<K: Kernel>() {
 /// `cases` random layers and steps.
 fn random_cases<K: Kernel>(seed: u64, cases: usize) {
     let mut rng = SplitMix(seed);
-    for _ in 0..cases / 20 {
-        let input = rng.range(1, 40) as usize;
-        let units = rng.range(1, 40) as usize;
+    let (most, steps) = if cfg!(miri) { (12, 2) } else { (40, 20) };
+    for _ in 0..cases / steps {
+        let input = rng.range(1, most) as usize;
+        let units = rng.range(1, most) as usize;
         let mut header = GruHeader::new(units as u16);
         header.nh_shift = rng.range(0, 4) as u8;
         header.w_shift = rng.range(0, 7) as u8;
@@ -144,7 +151,7 @@ fn random_cases<K: Kernel>(seed: u64, cases: usize) {
             *m = ((rng.bits() as i32 & i32::MAX) >> rng.range(0, 30)).max(1);
         }
         model.layers = vec![QuantLayer::Gru(gru), QuantLayer::Dense(dense)];
-        compare::<K>(&model, &mut rng, 20, any);
+        compare::<K>(&model, &mut rng, steps, any);
     }
 }
 
@@ -165,7 +172,7 @@ macro_rules! kernel_suite {
 
             #[test]
             fn ten_thousand_random_cases() {
-                random_cases::<$kernel>(5, if cfg!(miri) { 20 } else { 10_000 });
+                random_cases::<$kernel>(5, if cfg!(miri) { 2 } else { 10_000 });
             }
 
             #[test]

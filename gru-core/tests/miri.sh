@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # miri.sh [all]: gru-core under Miri, which needs a nightly toolchain with miri and rust-src. On this machine the unit tests and the
-# queue between two threads, on a big-endian one load and step of sound and hostile artifacts, with every check. With `all` also load
-# and step on this machine, and the digests that all machines have on the big-endian one: windows, and eleven models over 100 steps
-# (an hour of CPU).
+# queue between two threads, on a big-endian one load and step of sound and hostile artifacts, with every check. With `all` also the
+# integration tests on this machine, load and step among them, in the sizes that they have under Miri, and on the big-endian one the
+# digests that all machines have: nine models with every option over 1,000 steps, eleven larger ones over 100, windows.
 # Miri has one thread, so parts run as processes beside each other.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -16,7 +16,7 @@ export MIRIFLAGS=-Zmiri-disable-isolation
 miri() { cargo +nightly miri test --locked -p gru-core "$@"; }
 # Soundness is what the other runs look for; here only the bits count, and so it is twice as fast.
 digests() {
-    MIRIFLAGS="$MIRIFLAGS -Zmiri-disable-stacked-borrows -Zmiri-disable-validation" \
+    MIRIFLAGS="$MIRIFLAGS -Zmiri-disable-stacked-borrows -Zmiri-disable-validation -Zub-checks=no" \
         miri --features std --test bitexact --target "$big" -- --include-ignored --exact "$@"
 }
 jobs=()
@@ -41,11 +41,14 @@ if miri --features std --test handover -- --exact control_a_race --ignored >/dev
     exit 1
 fi
 if [ $all = yes ]; then
-    miri --features std --test same_bits --test bitexact --no-run
+    miri --features std,f32,update --test same_bits --test roundtrip --no-run
     miri --features std --test bitexact --target "$big" --no-run
     miri --features std --test same_bits & jobs+=($!)
-    for run in windows_have_the_digest_of_every_machine hundred_steps_0 hundred_steps_1; do
+    for run in windows_have_the_digest_of_every_machine hundred_steps_0 hundred_steps_1 tiny_models_0 tiny_models_1; do
         digests "$run" & jobs+=($!)
+    done
+    for test in decision example_artifact half_bytes kernels roundtrip sparse tanh_table windows; do
+        miri --features std,f32,update --test "$test" & jobs+=($!)
     done
     wait_for_all
 fi

@@ -32,8 +32,8 @@ fn layer_start(bytes: &[u8], features: usize) -> usize {
 
 #[test]
 fn every_layout_computes_the_same_bits() {
-    let steps = if cfg!(miri) { 2 } else { 30 };
-    let lengths = if cfg!(miri) { 1..4 } else { 1..68 };
+    let steps = if cfg!(miri) { 1 } else { 30 };
+    let lengths = if cfg!(miri) { 3..4 } else { 1..68 };
     for n in lengths {
         for density in [0.0, 0.3, 0.75, 1.0] {
             for (features, units) in [(n, vec![9, 3]), (3, vec![n])] {
@@ -76,9 +76,10 @@ fn any_variant_fits_rows() {
         let mut model = random::model(3, 5, &[19], 2);
         model.layers[0] = QuantLayer::Gru(random::gru(&mut SplitMix(4), 5, header));
         random::prune(&mut SplitMix(5), &mut model, 0.4);
+        let samples = samples(5, if cfg!(miri) { 2 } else { 50 });
         let digest = |layout| {
             let bytes = Aligned::new(&write(&model, layout).unwrap());
-            digest_of(&Model::load(&bytes).unwrap(), &samples(5, 50)).unwrap()
+            digest_of(&Model::load(&bytes).unwrap(), &samples).unwrap()
         };
         assert_eq!(digest(Layout::Rows), digest(Layout::RowsSparse));
         assert!(write(&model, Layout::PairSparse).is_err());
@@ -87,7 +88,9 @@ fn any_variant_fits_rows() {
 
 #[test]
 fn what_is_left_out_takes_no_bytes() {
-    let (features, units) = (6, 64);
+    let (features, units) = (6, if cfg!(miri) { 16 } else { 64 });
+    let panels = usize::from(units) / PANEL;
+    let pairs = usize::from(units) / 2;
     for layout in SPARSE {
         let bytes = |density| {
             write(&pruned(1, features, &[units], density), layout)
@@ -95,11 +98,12 @@ fn what_is_left_out_takes_no_bytes() {
                 .len()
         };
         let dense = write(&pruned(1, features, &[units], 1.0), layout.unpruned()).unwrap();
-        // A list of 32 pairs for each of eight panels; the layout's number has as many bytes.
-        assert_eq!(bytes(1.0), dense.len() + 8 * 36, "{layout:?}");
+        // A list of all pairs for each panel; the layout's number has as many bytes.
+        let lists = panels * align4(1 + pairs);
+        assert_eq!(bytes(1.0), dense.len() + lists, "{layout:?}");
         assert_eq!(
             bytes(1.0) - bytes(0.5),
-            8 * 16 * (1 + 2 * GATES * PANEL),
+            panels * pairs / 2 * (1 + 2 * GATES * PANEL),
             "{layout:?}"
         );
     }
@@ -165,6 +169,7 @@ fn a_row_that_could_overflow_is_refused() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "512 units: a million weights")]
 fn a_layer_of_many_units_is_refused() {
     let model = pruned(2, 3, &[MAX_UNITS], 0.1);
     let bytes = Aligned::new(&write(&model, Layout::QuadSparse).unwrap());
@@ -211,9 +216,11 @@ fn the_loader_takes_a_list_in_its_one_form_only() {
     for layout in SPARSE {
         let bytes = write(&model, layout).unwrap();
         let (mut accepted, mut other_pairs) = (0, 0);
+        // A load takes an interpreter half a second.
+        let (every, few) = if cfg!(miri) { (4, 100) } else { (1, 1) };
         for (at, pairs) in panels(layout, features, units, &bytes) {
-            for place in at..at + align4(1 + pairs) {
-                for value in 0..=255 {
+            for place in (at..at + align4(1 + pairs)).step_by(every) {
+                for value in (0..=255).step_by(few) {
                     let mut other = Aligned::new(&bytes);
                     other[place] = value;
                     fix_crc(&mut other);
@@ -231,7 +238,9 @@ fn the_loader_takes_a_list_in_its_one_form_only() {
             }
         }
         // As they are, and with a pair in the place of one that is not listed where the order allows it.
-        assert!(accepted >= 3 * 8 && other_pairs >= 6, "{layout:?}");
+        if !cfg!(miri) {
+            assert!(accepted >= 3 * 8 && other_pairs >= 6, "{layout:?}");
+        }
         assert!(other_pairs < 3 * 4 * 10, "{layout:?}");
     }
 }
@@ -246,7 +255,7 @@ fn padding_is_zero_in_every_panel() {
         let start = layer_start(&bytes, features);
         let end = bytes.len() - layout.dense_len(units, 4);
         let mut refused = 0;
-        for place in start..end {
+        for place in (start..end).step_by(if cfg!(miri) { 149 } else { 1 }) {
             let mut other = Aligned::new(&bytes);
             other[place] ^= 0x01;
             fix_crc(&mut other);
@@ -263,7 +272,9 @@ fn padding_is_zero_in_every_panel() {
             bytes_of(units) + bytes_of((plain.gru_columns(0, features) - features) * units);
         let beyond = (rows - units) * (bytes_of(20 + plain.gru_columns(0, features)) + 16);
         let least = columns + beyond + 3 * 11;
-        assert!(refused >= least, "{layout:?} {refused} {least}");
+        if !cfg!(miri) {
+            assert!(refused >= least, "{layout:?} {refused} {least}");
+        }
     }
 }
 
@@ -288,7 +299,9 @@ fn a_pair_of_nothing_but_zeros_is_refused() {
                 let (gate, unit) = (row / 8, row % 8);
                 for half in 0..2 {
                     // Before the very last weight is gone, it is a model.
-                    assert!(Model::load(&other).is_ok());
+                    if !cfg!(miri) || row % 7 == 0 || row == GATES * 8 - 1 {
+                        assert!(Model::load(&other).is_ok());
+                    }
                     let block = at + align4(1 + pairs) + unit / plain.gru_group() * block_len;
                     let column = 2 * (pairs - 1) + half;
                     let unit = unit % plain.gru_group();

@@ -7,13 +7,16 @@ use std::time::{Duration, Instant};
 
 use gru_core::activation::Activation;
 use gru_core::artifact::{
-    Direction, FRAME_LEN, Header, LayerHeader, MAX_DIM, Readout, Smoothing, VERSION,
+    Direction, FRAME_LEN, Header, LayerHeader, MAX_DIM, Readout, Smoothing, VERSION, crc32,
 };
 use gru_core::layout::Layout;
 use gru_core::random::SplitMix;
 use gru_core::sparse::MAX_UNITS;
 use gru_core::writer::{Aligned, host_state, read, write};
-use gru_core::{Decider, Digest, Field, LoadError, Model, Window};
+use gru_core::{
+    Decider, DeciderRef, Digest, Field, LoadError, Model, StateError, StateRef, Window,
+    decider_len_of, state_len_of,
+};
 
 use super::blobs::{
     assemble, dense, fill, gru, header, inputs, payload_start, plain_header, reseal,
@@ -211,16 +214,25 @@ fn damaged(blob: &[u8], random: &mut SplitMix) -> Vec<u8> {
     bytes
 }
 
-/// Loads, and if that succeeds runs `steps` steps on hostile samples; checks what must hold.
+/// Loads, and if that succeeds runs `steps` steps on hostile samples, decisions, windows, snapshots and forged snapshots;
+/// checks what must hold. The digest is over steps, decisions and the first window.
 ///
 /// This is also the body of the fuzz target. `Err` is a broken promise; a panic is one as well.
 ///
 /// # Errors
 /// What was accepted and then turned out to be wrong.
 pub fn exercise(bytes: &[u8], steps: u32) -> Result<Option<u64>, String> {
+    // What the compiler reads of an artifact: of any bytes something, of a model the truth.
+    let lengths = (state_len_of(bytes), decider_len_of(bytes));
     let Ok(model) = Model::load(bytes) else {
         return Ok(None);
     };
+    if lengths != (Some(model.state_len()), Some(model.decider_len())) {
+        return Err(format!("lengths before the load: {lengths:?}"));
+    }
+    if model.verify().finish().is_err() {
+        return Err("what was loaded does not verify".into());
+    }
     if export(&model, bytes).as_deref() != Some(bytes) {
         return Err("a second form of a model was accepted".into());
     }
@@ -276,12 +288,140 @@ pub fn exercise(bytes: &[u8], steps: u32) -> Result<Option<u64>, String> {
         }
         state.digest(&model, &mut digest);
     }
+    if steps > 0 {
+        snapshots(&model, state, &mut decider, &mut random)?;
+        windows(&model, state, &mut random)?;
+    }
     // Whatever the vectors are, the self-test ends with a typed answer.
     let _ = model.self_test(state);
     if model.step(state, &vec![0_i16; features + 1]).is_ok() {
         return Err("a sample of the wrong length was taken".into());
     }
     Ok(Some(digest.value()))
+}
+
+/// Steps after a snapshot.
+const AFTER: usize = 6;
+
+/// A snapshot goes on bit for bit; one that is damaged is refused; one that is forged ends in a typed error or in steps
+/// in order.
+fn snapshots(
+    model: &Model<'_>,
+    state: &mut StateRef,
+    decider: &mut DeciderRef,
+    random: &mut SplitMix,
+) -> Result<(), String> {
+    let text = |e: StateError| e.to_string();
+    let mut saved = vec![0; StateRef::snapshot_len(model)];
+    let mut decided = vec![0; DeciderRef::snapshot_len(model)];
+    state.snapshot(model, &mut saved).map_err(text)?;
+    decider.snapshot(model, &mut decided).map_err(text)?;
+    let rows = rows(model, AFTER, random);
+    let goes_on = |state: &mut StateRef, decider: &mut DeciderRef| {
+        let mut digest = Digest::default();
+        for row in &rows {
+            if model.is_streaming() {
+                let output = model.step(state, row)?;
+                let mut probabilities = vec![0; output.len()];
+                output.probabilities(&mut probabilities);
+                for (y, p) in output.values().zip(probabilities) {
+                    digest.update(&[y, p as i16]);
+                }
+                digest.update(&[output.argmax() as i16]);
+            }
+            let decision = decider.decide(model, state)?;
+            state.digest(model, &mut digest);
+            digest.update(&[decision.map_or(-1, |d| d.confidence as i16)]);
+        }
+        Ok((digest.value(), decider.outcome()))
+    };
+    let first = goes_on(state, decider).map_err(text)?;
+    state.restore(model, &saved).map_err(text)?;
+    decider.restore(model, &decided).map_err(text)?;
+    if goes_on(state, decider).map_err(text)? != first {
+        return Err("a restored stream goes on otherwise".into());
+    }
+    for _ in 0..2 {
+        for (of_decider, snapshot) in [(false, &saved), (true, &decided)] {
+            let mut forged = snapshot.clone();
+            for _ in 0..=random.below(4) {
+                let at = 4 + random.below(forged.len() - 4);
+                forged[at] ^= 1 << random.below(8);
+                // Checksum, tag and steps stay; what follows turns into anything.
+                if random.below(2) == 0 {
+                    let at = 12.min(forged.len());
+                    random.fill(&mut forged[at..]);
+                }
+            }
+            let refused = if of_decider {
+                decider.restore(model, &forged).is_err()
+            } else {
+                state.restore(model, &forged).is_err()
+            };
+            if !refused && forged != *snapshot {
+                return Err("a damaged snapshot was restored".into());
+            }
+            let crc = crc32(&forged[4..]).to_le_bytes();
+            forged[..4].copy_from_slice(&crc);
+            let _ = if of_decider {
+                decider.restore(model, &forged)
+            } else {
+                state.restore(model, &forged)
+            };
+            goes_on(state, decider).map_err(text)?;
+        }
+    }
+    Ok(())
+}
+
+/// Windows of 0 to a few steps: a stream's are its steps, and every one gives twice the same.
+fn windows(model: &Model<'_>, state: &mut StateRef, random: &mut SplitMix) -> Result<(), String> {
+    let text = |e: StateError| e.to_string();
+    let mut window = Box::new(Window::<{ 2 * WINDOW * MAX_DIM as usize }>::new());
+    for steps in [0, 1, 2, 3 + random.below(WINDOW - 3)] {
+        let rows = rows(model, steps, random);
+        let mut run = |state: &mut StateRef| {
+            let output = model.run_window(state, &mut *window, &rows)?;
+            let output: Vec<i16> = output.values().collect();
+            let mut digest = Digest::default();
+            digest.update(&output);
+            state.digest(model, &mut digest);
+            Ok((digest.value(), output))
+        };
+        let first = run(state).map_err(text)?;
+        if first.1.len() != model.outputs() || run(state).map_err(text)? != first {
+            return Err(format!("a window of {steps} steps came out otherwise"));
+        }
+        if model.is_streaming() {
+            state.reset(model).map_err(text)?;
+            let mut digest = Digest::default();
+            for row in &rows {
+                model.step(state, row).map_err(text)?;
+            }
+            let output: Vec<i16> = model.output(state).values().collect();
+            digest.update(&output);
+            state.digest(model, &mut digest);
+            if (digest.value(), output) != first {
+                return Err(format!("a window of {steps} steps is not its steps"));
+            }
+        } else if steps > 0
+            && model
+                .run_window(state, &mut Window::<0>::new(), &rows)
+                .is_ok()
+        {
+            return Err("a window without memory".into());
+        }
+    }
+    Ok(())
+}
+
+fn rows(model: &Model<'_>, steps: usize, random: &mut SplitMix) -> Vec<Vec<Option<i32>>> {
+    let mut row = || {
+        (0..model.features())
+            .map(|_| hostile_sample(random))
+            .collect()
+    };
+    (0..steps).map(|_| row()).collect()
 }
 
 /// Takes the model apart and writes it again. The exporter computes the self-test's digest; a damaged
