@@ -129,13 +129,14 @@ fn hard_sigmoid(v: i16) -> i32 {
 /// `32768·v/(1024 + |v|)` for full scale 32, by a division of fixed duration.
 fn softsign(v: i16) -> i16 {
     let magnitude = (v as i32).unsigned_abs();
-    let quotient = divide_q15(magnitude, 1024 + magnitude) as i32;
+    let quotient = divide_q15(magnitude, 1024 + magnitude, sign_mask) as i32;
     let sign = (v as i32) >> 31;
     sat16((quotient ^ sign) - sign)
 }
 
-/// `floor(n · 2^15 / d)` for `n < d < 2^31` in sixteen steps without a branch.
-pub(crate) fn divide_q15(n: u32, d: u32) -> u32 {
+/// `floor(n · 2^15 / d)` for `n < d < 2^31` in fifteen steps, without a branch if `sign_mask` has none.
+#[inline(always)]
+pub(crate) fn divide_q15(n: u32, d: u32, sign_mask: impl Fn(i32) -> i32) -> u32 {
     let mut rest = n;
     let mut quotient = 0;
     let mut i = 0;

@@ -33,10 +33,11 @@ fn sat16_by_masks(v: i32) -> i16 {
 /// The value, which the compiler cannot see through on cores that have no instruction for a choice (Armv6-M, RISC-V's base).
 /// There it makes a branch of every minimum, maximum and saturation that it recognizes, in masks too, and a step takes
 /// longer for some values than for others.
+#[cfg(any(gru_masks, test))]
 #[inline(always)]
 pub(crate) fn opaque(v: i32) -> i32 {
     #[cfg(gru_masks)]
-    return core::hint::black_box(v);
+    return crate::kernel::masks::opaque(v);
     #[cfg(not(gru_masks))]
     v
 }
@@ -44,8 +45,10 @@ pub(crate) fn opaque(v: i32) -> i32 {
 /// All ones where `v` is negative, else 0.
 #[inline(always)]
 pub(crate) fn sign_mask(v: i32) -> i32 {
-    // Behind the shift, what is chosen would be seen; before it, that a comparison does.
-    opaque(opaque(v) >> 31)
+    #[cfg(gru_masks)]
+    return crate::kernel::masks::sign_mask(v);
+    #[cfg(not(gru_masks))]
+    return v >> 31;
 }
 
 /// `v`, at least `low` and at most `high`, without a branch; both are below `2^30` apart from `v`.

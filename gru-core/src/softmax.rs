@@ -174,7 +174,7 @@ fn normalized(v: u32) -> (u32, u32) {
 #[inline(always)]
 fn reciprocal(d: u32) -> u32 {
     let rest = (1u32 << 31).wrapping_sub(d).wrapping_add(d >> 16);
-    32768 + crate::activation::divide_q15(rest, d)
+    32768 + crate::activation::divide_q15(rest, d, |v| v >> 31)
 }
 
 /// The same by Newton's iteration, where a long multiplication takes one cycle and code may be longer.
@@ -285,7 +285,7 @@ mod tests {
             let exact = ((1u64 << 46) + ((d as u64 >> 16) << 15)) / d as u64;
             assert_eq!(newton(d) as u64, exact.min(65535), "{d}");
             let rest = (1u32 << 31) - d + (d >> 16);
-            let division = 32768 + crate::activation::divide_q15(rest, d);
+            let division = 32768 + crate::activation::divide_q15(rest, d, |v| v >> 31);
             assert_eq!(newton(d), division, "{d}");
         }
     }
