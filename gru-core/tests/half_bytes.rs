@@ -89,7 +89,7 @@ fn half_the_bytes() {
         let half = write(&model, layout).unwrap().len();
         assert_eq!(
             whole - half,
-            3 * usize::from(units) * usize::from(8 + units) / 2,
+            3 * units * (8 + units) / 2,
             "{layout:?}"
         );
     }
