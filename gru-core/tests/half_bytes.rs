@@ -87,11 +87,7 @@ fn half_the_bytes() {
     for layout in HALVED {
         let whole = write(&model, layout.whole()).unwrap().len();
         let half = write(&model, layout).unwrap().len();
-        assert_eq!(
-            whole - half,
-            3 * usize::from(units) * usize::from(8 + units) / 2,
-            "{layout:?}"
-        );
+        assert_eq!(whole - half, 3 * units * (8 + units) / 2, "{layout:?}");
     }
 }
 

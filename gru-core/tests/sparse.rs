@@ -89,8 +89,8 @@ fn any_variant_fits_rows() {
 #[test]
 fn what_is_left_out_takes_no_bytes() {
     let (features, units) = (6, if cfg!(miri) { 16 } else { 64 });
-    let panels = usize::from(units) / PANEL;
-    let pairs = usize::from(units) / 2;
+    let panels = units / PANEL;
+    let pairs = units / 2;
     for layout in SPARSE {
         let bytes = |density| {
             write(&pruned(1, features, &[units], density), layout)
