@@ -34,7 +34,7 @@ const NOT_SERIALIZED: [(&str, &[&str]); 5] = [
     ),
     (
         "kernels: types without values",
-        &["Dsp", "Host", "Mve", "Portable", "Quad", "Tiny"],
+        &["Dsp", "Host", "Mve", "Portable", "Quad", "Plain"],
     ),
 ];
 

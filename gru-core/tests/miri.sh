@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # miri.sh [all]: gru-core under Miri, which needs a nightly toolchain with miri and rust-src. On this machine the unit tests and the
-# queue between two threads, on a big-endian one load and step of sound and hostile artifacts, with every check. With `all` also the
+# queue between two threads, on a big-endian one load and step of sound and hostile artifacts, with every check. With `all` also
 # integration tests on this machine, load and step among them, in the sizes that they have under Miri, and on the big-endian one the
 # digests that all machines have: nine models with every option over 1,000 steps, eleven larger ones over 100, windows.
 # Miri has one thread, so parts run as processes beside each other.
@@ -41,13 +41,14 @@ if miri --features std --test handover -- --exact control_a_race --ignored >/dev
     exit 1
 fi
 if [ $all = yes ]; then
-    miri --features std,f32,update --test same_bits --test roundtrip --no-run
+    miri --features std,f32,update --test same_bits --test windows --no-run
     miri --features std --test bitexact --target "$big" --no-run
     miri --features std --test same_bits & jobs+=($!)
     for run in windows_have_the_digest_of_every_machine hundred_steps_0 hundred_steps_1 tiny_models_0 tiny_models_1; do
         digests "$run" & jobs+=($!)
     done
-    for test in decision example_artifact half_bytes kernels roundtrip sparse tanh_table windows; do
+    # Not seen to their end on any machine yet, an hour of CPU each: half_bytes, roundtrip, sparse.
+    for test in decision example_artifact kernels tanh_table windows; do
         miri --features std,f32,update --test "$test" & jobs+=($!)
     done
     wait_for_all
