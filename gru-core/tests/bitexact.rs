@@ -20,7 +20,7 @@ const FEW: usize = 16;
 const ALL: usize = 2000;
 
 /// Adds everything that a step makes visible.
-fn step(model: &Model<'_>, state: &mut StateRef, rng: &mut SplitMix, all: &mut Fnv) {
+fn step(model: &Model<'_>, state: &mut StateRef, rng: &mut SplitMix, all: &mut Digest) {
     let features = model.features();
     let counts = rng.sample(features);
     let hole = |rng: &mut SplitMix, x: i16| (rng.range(0, 9) != 0).then_some(x);
@@ -56,9 +56,7 @@ fn step(model: &Model<'_>, state: &mut StateRef, rng: &mut SplitMix, all: &mut F
     for p in probabilities {
         all.update(&[p as i16]);
     }
-    for h in state.hidden(model) {
-        all.update(h);
-    }
+    state.digest(model, all);
     let counters = state.counters();
     for n in [
         counters.invalid_values,
@@ -66,30 +64,6 @@ fn step(model: &Model<'_>, state: &mut StateRef, rng: &mut SplitMix, all: &mut F
         counters.saturated,
     ] {
         all.update(&[n as i16, (n >> 16) as i16]);
-    }
-}
-
-/// [`gru_core::Digest`] in other words, which cost an interpreter a tenth.
-struct Fnv(u64);
-
-impl Default for Fnv {
-    fn default() -> Self {
-        Self(Digest::default().value())
-    }
-}
-
-impl Fnv {
-    fn update(&mut self, values: &[i16]) {
-        let mut sum = self.0;
-        for &v in values {
-            sum = (sum ^ (v as u64 & 255)).wrapping_mul(0x0000_0100_0000_01b3);
-            sum = (sum ^ (v as u64 >> 8 & 255)).wrapping_mul(0x0000_0100_0000_01b3);
-        }
-        self.0 = sum;
-    }
-
-    fn value(&self) -> u64 {
-        self.0
     }
 }
 
@@ -106,7 +80,7 @@ fn digest_of(steps: usize) -> String {
                 let model = Model::load(&bytes).unwrap();
                 let mut state = host_state(&model).unwrap();
                 let mut rng = SplitMix(1);
-                let mut digest = Fnv::default();
+                let mut digest = Digest::default();
                 for _ in 0..steps {
                     step(&model, &mut state, &mut rng, &mut digest);
                 }
@@ -210,7 +184,7 @@ fn visible(bytes: &[u8], ends: &[usize]) -> Vec<String> {
     let model = Model::load(bytes).unwrap();
     let mut state = host_state(&model).unwrap();
     let mut rng = SplitMix(1);
-    let mut digest = Fnv::default();
+    let mut digest = Digest::default();
     let mut steps = 0;
     (ends.iter())
         .map(|&end| {
