@@ -7,7 +7,8 @@
 //! Measured over all 65 536 inputs against `f64` (test `error_of_tables`): tanh within 1.55 and the
 //! sigmoid within 0.78 units of Q15.
 
-use crate::quant::{SIGMOID_FULL_SCALE, TANH_FULL_SCALE, limit, sat16, sign_mask};
+use crate::kernel::masks::sign_mask;
+use crate::quant::{SIGMOID_FULL_SCALE, TANH_FULL_SCALE, limit, sat16};
 #[cfg(any(gru_tiny, test))]
 use crate::tanh_nodes::NODES;
 pub use crate::tanh_table::TANH_TABLE;
@@ -122,7 +123,7 @@ pub fn sigmoid(v: i16) -> i32 {
 
 #[inline]
 fn hard_sigmoid(v: i16) -> i32 {
-    // Saturated by masks: of `sat16` behind the doubling the compiler makes branches.
+    // Of `sat16` behind the doubling the compiler makes branches.
     limit(2 * v as i32, -32768, 32767) + 32768
 }
 

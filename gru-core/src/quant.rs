@@ -3,6 +3,10 @@
 //! Every shift below says how it rounds and every narrowing says that it saturates; nothing else
 //! in the quantized path narrows an integer. `docs/quantization.md` derives the error budget.
 
+#[cfg(any(gru_masks, test))]
+use crate::kernel::masks::nonzero_mask;
+use crate::kernel::masks::sign_mask;
+
 /// Fractional bits of a hidden state whose activation is bounded by one: Q15.
 pub const STATE_FRAC_BITS: u32 = 15;
 
@@ -21,34 +25,12 @@ pub fn sat16(v: i32) -> i16 {
     return v.clamp(i16::MIN as i32, i16::MAX as i32) as i16;
 }
 
-/// The same by masks, see [`opaque`].
+/// The same on cores without an instruction for it, see [`crate::kernel::masks`].
 #[cfg(any(gru_masks, test))]
 #[inline(always)]
 fn sat16_by_masks(v: i32) -> i16 {
-    let lost = v ^ v as i16 as i32;
-    let outside = (lost | opaque(lost.wrapping_neg())) >> 31;
+    let outside = nonzero_mask(v ^ v as i16 as i32);
     (v ^ ((v ^ (v >> 31) ^ i16::MAX as i32) & outside)) as i16
-}
-
-/// The value, which the compiler cannot see through on cores that have no instruction for a choice (Armv6-M, RISC-V's base).
-/// There it makes a branch of every minimum, maximum and saturation that it recognizes, in masks too, and a step takes
-/// longer for some values than for others.
-#[cfg(any(gru_masks, test))]
-#[inline(always)]
-pub(crate) fn opaque(v: i32) -> i32 {
-    #[cfg(gru_masks)]
-    return crate::kernel::masks::opaque(v);
-    #[cfg(not(gru_masks))]
-    v
-}
-
-/// All ones where `v` is negative, else 0.
-#[inline(always)]
-pub(crate) fn sign_mask(v: i32) -> i32 {
-    #[cfg(gru_masks)]
-    return crate::kernel::masks::sign_mask(v);
-    #[cfg(not(gru_masks))]
-    return v >> 31;
 }
 
 /// `v`, at least `low` and at most `high`, without a branch; both are below `2^30` apart from `v`.
@@ -88,7 +70,7 @@ pub fn round_shift(v: i32, shift: u32) -> i32 {
     return v.saturating_add(half) >> shift;
 }
 
-/// The saturating sum of `v` and `half >= 0`, see [`opaque`].
+/// The saturating sum of `v` and `half >= 0`, likewise.
 #[cfg(any(gru_masks, test))]
 #[inline(always)]
 fn add_by_masks(v: i32, half: i32) -> i32 {

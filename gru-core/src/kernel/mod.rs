@@ -12,7 +12,6 @@ use crate::model::{DenseLayer, GruLayer};
 pub mod dsp;
 #[cfg(feature = "std")]
 pub mod host;
-#[cfg(gru_masks)]
 pub(crate) mod masks;
 #[cfg(gru_active = "mve")]
 pub mod mve;

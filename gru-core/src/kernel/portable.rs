@@ -11,6 +11,7 @@
 //! h'  = z·h + (1 − z)·n
 //! ```
 
+use super::masks::nonzero_mask;
 use super::{Kernel, known};
 use crate::activation::{Activation, sigmoid, tanh};
 use crate::layout::{
@@ -487,9 +488,7 @@ impl Variant<'_, '_> {
         let high = (v >> 32) as i32;
         let sign = high >> 31;
         // Bits 15 to 63 are those of the sign where it fits.
-        let differ = ((v >> 15) as i32 ^ sign) | (high ^ sign);
-        // The compiler would make a branch of a choice that it sees through.
-        let outside = (differ | core::hint::black_box(differ.wrapping_neg())) >> 31;
+        let outside = nonzero_mask(((v >> 15) as i32 ^ sign) | (high ^ sign));
         self.saturated = self.saturated.wrapping_add(outside as u32 & self.counts);
         let v = v as i32;
         (v ^ ((v ^ sign ^ i16::MAX as i32) & outside)) as i16
