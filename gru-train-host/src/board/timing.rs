@@ -31,7 +31,7 @@ use rsemu::cpu::arm::v7m::isa::{
 };
 
 /// A core whose instructions can be counted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, clap::ValueEnum)]
 pub enum Core {
     /// Cortex-M0.
     M0,

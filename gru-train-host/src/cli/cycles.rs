@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, ValueEnum};
+use clap::Args;
 use serde_json::json;
 
 use super::console::{Console, Failure, grouped};
@@ -14,7 +14,7 @@ pub(crate) struct CyclesArgs {
     firmware: PathBuf,
     /// The core that it runs on; m7 has no published timings, only its instructions are counted.
     #[arg(long)]
-    core: CoreArg,
+    core: Core,
     /// Symbol of the function; it has to be called (`#[unsafe(no_mangle)] #[inline(never)]`).
     #[arg(long, value_name = "NAME", default_value = "gru_bench_step")]
     function: String,
@@ -29,32 +29,9 @@ pub(crate) struct CyclesArgs {
     each: bool,
 }
 
-#[derive(Debug, Clone, Copy, ValueEnum)]
-enum CoreArg {
-    M0,
-    M0plus,
-    M3,
-    M4,
-    M7,
-    M33,
-}
-
-impl CoreArg {
-    fn core(self) -> Core {
-        match self {
-            Self::M0 => Core::M0,
-            Self::M0plus => Core::M0plus,
-            Self::M3 => Core::M3,
-            Self::M4 => Core::M4,
-            Self::M7 => Core::M7,
-            Self::M33 => Core::M33,
-        }
-    }
-}
-
 pub(crate) fn cycles(args: &CyclesArgs, console: &mut Console<'_>) -> Result<(), Failure> {
     let elf = std::fs::read(&args.firmware).map_err(|e| Failure::file(&args.firmware, e))?;
-    let core = args.core.core();
+    let core = args.core;
     let options = Options {
         core,
         function: &args.function,
