@@ -4,7 +4,7 @@
 # "count" (or "count-int4", "count-sparse50") the one that counts instructions by itself (see count.sh).
 # "size" (or "size-int4", "size-sparse") builds load and step and nothing else, without vectors and start-up: see size.sh.
 # CORE: m0plus m3 m4 m7 m33 m55. WORKLOAD: w1 ... w5, with a suffix -f32, -small (opt-level s, as size; all others 3),
-# -fast (opt-level s and the feature `unrolled`), or
+# -fast (opt-level s and the feature `unrolled`), -embedded (the model is a constant, and the loader no part of the program), or
 # (not m3, m55) -int4, or -sparse50 for 50 % of the recurrent weights (any number from 1 to 100).
 set -euo pipefail
 fail() { echo "build.sh: $1" >&2; exit 2; }
@@ -25,6 +25,7 @@ case $workload in
     w[1-5]-int4) bin=step features=int4 ;;
     w[1-5]-small) bin=step features="" ;;
     w[1-5]-fast) bin=step features=unrolled ;;
+    w[1-5]-embedded) bin=step features=embedded ;;
     w[1-5]-sparse[1-9]*) bin=step features=sparse ;;
     check|count) bin=$workload features="" ;;
     size) bin=size features="" ;;

@@ -82,6 +82,11 @@ for core in "$@"; do
                                     print core, name[seen], int(cycles / 16 + 0.5); instructions = cycles = 0 }
                     END { exit failed || seen != names }' "$work/out" "$work/each" >>"$work/cycles" ;;
         esac
+        if [ "$core$suffix" = m4 ]; then
+            ./build.sh m4 w5-embedded "$work/step.elf"
+            "${gru[@]}" cycles "$work/step.elf" --core m4 --each |
+                awk 'NR == 1 { print "m4 w5-embedded", $2 }' >>"$work/cycles"
+        fi
         ./build.sh "$core" "w1$suffix" "$work/step.elf"
         artifact=$(awk -v name="w1$suffix" '$1 == name { print $6 }' "$work/out")
         echo "$core code$suffix $(($(flash_bytes "$work/step.elf") - artifact)) 0 0 0 0" >>"$work/all"

@@ -6,9 +6,10 @@
 # code, so what is counted is that function, all of gru-core that it reaches, the tables, and the compiler's routines.
 # One variant: gru-core without features or ("int4", "sparse") with that of a second kernel, GRU layers of Keras' default
 # variant and Dense layers in the core's layout.
-# "w5 image": every byte of flash of the workload W5 with its model, vector table and start-up included, at opt-level s,
-# with the kernels of that level and ("fast") with those of the feature `unrolled`; the RAM as well: statics (the state among
-# them), the model's view, and the deeper one of the stacks of load and of a step, as counts.txt has them.
+# "w5 image": every byte of flash of the workload W5 with its model, vector table and start-up included: at opt-level s
+# with the kernels of that level and ("fast") with those of the feature `unrolled`, and at opt-level 3 with the model as a
+# constant ("embedded": `include_model!`), which needs no loader. The RAM as well: statics (the state among them), the view of
+# a model that is loaded, and the deeper one of the stacks of load, if there is one, and of a step, as counts.txt has them.
 set -euo pipefail
 cd "$(dirname "$0")"
 work=$(mktemp -d)
@@ -43,13 +44,20 @@ for feature in int4 sparse; do
         budget "$core load + step, $feature" "$(segments flash "$work/$feature.elf")" "$most"
     done
 done
-for form in small fast; do
-    most=28400
-    [ $form = small ] || most=30720
+for form in small fast embedded; do
     ./build.sh m4 "w5-$form" "$work/w5.elf"
+    case $form in
+        small) most=28400 most_ram=1400 ;;
+        fast) most=30720 most_ram=1400 ;;
+        embedded) most=29999 most_ram=1024 ;;
+    esac
     budget "m4 w5 image, $form, flash" "$(segments flash "$work/w5.elf")" $most
-    load=$(column "load-$form" 4) step=$(column "w5-$form" 4)
-    stack=$((load > step ? load : step))
-    budget "m4 w5 image, $form, RAM" $(($(segments ram "$work/w5.elf") + $(column "w5-$form" 6) + stack)) 1400
+    if [ $form = embedded ]; then
+        view=0 stack=$(column w5 4)
+    else
+        load=$(column "load-$form" 4) step=$(column "w5-$form" 4) view=$(column "w5-$form" 6)
+        stack=$((load > step ? load : step))
+    fi
+    budget "m4 w5 image, $form, RAM" $(($(segments ram "$work/w5.elf") + view + stack)) $most_ram
 done
 exit $failed

@@ -1,12 +1,12 @@
 //! From samples to decisions: `cargo run -p gru-core --example decisions --features std`.
 //!
-//! The artifact is part of the program. How much memory a stream needs is a constant that the compiler reads out of it.
+//! The model is a constant of the program, which the compiler has checked, and so is how much memory a stream needs.
 
-use gru_core::{Model, Stream, decider_len_of, include_artifact, state_len_of};
+use gru_core::{Model, Stream, include_model};
 
-const LEVEL: &[u8] = include_artifact!("level.gru");
-const STATE: usize = state_len_of(LEVEL).expect("an artifact");
-const DECIDER: usize = decider_len_of(LEVEL).expect("an artifact");
+const LEVEL: &Model = include_model!("level.gru");
+const STATE: usize = LEVEL.state_len();
+const DECIDER: usize = LEVEL.decider_len();
 
 /// 16-bit counts of a sensor at 50 Hz: low, high for a second, high for a moment only, low.
 fn sensor(step: usize) -> i16 {
@@ -18,9 +18,8 @@ fn sensor(step: usize) -> i16 {
 }
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let model = Model::load(LEVEL)?;
-    let mut stream = Stream::<STATE, DECIDER>::new(&model)?;
-    let names: Vec<&str> = model.classes().collect();
+    let mut stream = Stream::<STATE, DECIDER>::new(LEVEL)?;
+    let names: Vec<&str> = LEVEL.classes().collect();
     let mut seen = Vec::new();
     for step in 0..300 {
         if let Some(decision) = stream.push(&[sensor(step)])? {

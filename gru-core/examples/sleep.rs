@@ -2,11 +2,11 @@
 //!
 //! The snapshot carries the model's tag and checksums; damage and the snapshot of another model are refused.
 
-use gru_core::{Model, Stream, decider_len_of, include_artifact, state_len_of};
+use gru_core::{Model, Stream, include_model};
 
-const LEVEL: &[u8] = include_artifact!("level.gru");
-const STATE: usize = state_len_of(LEVEL).expect("an artifact");
-const DECIDER: usize = decider_len_of(LEVEL).expect("an artifact");
+const LEVEL: &Model = include_model!("level.gru");
+const STATE: usize = LEVEL.state_len();
+const DECIDER: usize = LEVEL.decider_len();
 
 fn sensor(step: u32) -> i16 {
     if (step / 40).is_multiple_of(2) {
@@ -17,8 +17,7 @@ fn sensor(step: u32) -> i16 {
 }
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let model = Model::load(LEVEL)?;
-    let mut awake = Stream::<STATE, DECIDER>::new(&model)?;
+    let mut awake = Stream::<STATE, DECIDER>::new(LEVEL)?;
     // Stands for flash, FRAM or RAM that is kept.
     let mut kept = vec![0; awake.snapshot_len()];
     awake.snapshot(&mut kept)?;
@@ -27,7 +26,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut events = 0;
     for step in 0..400 {
         // Power comes back: a new stream from the snapshot, one sample, and to sleep again.
-        let mut woken = Stream::<STATE, DECIDER>::new(&model)?;
+        let mut woken = Stream::<STATE, DECIDER>::new(LEVEL)?;
         woken.restore(&kept)?;
         let decision = woken.push(&[sensor(step)])?;
         woken.snapshot(&mut kept)?;

@@ -24,6 +24,8 @@ pub const MAGIC: [u8; 4] = *b"GRUA";
 pub const VERSION: u16 = 1;
 /// Bytes before the header.
 pub const FRAME_LEN: usize = 20;
+/// Where in the frame its checksum is.
+pub(crate) const CRC_AT: usize = 12;
 /// The most layers of a model.
 pub const MAX_LAYERS: usize = 8;
 /// The most units, features or outputs of a layer.
@@ -370,7 +372,7 @@ impl Default for Crc32 {
         #[cfg(feature = "std")]
         let running = CRC.digest();
         #[cfg(not(feature = "std"))]
-        let running = Halves::default();
+        let running = Halves::new();
         Self(running)
     }
 }
@@ -388,18 +390,9 @@ impl Crc32 {
 }
 
 /// The register of a CRC that goes on by half a byte.
-#[cfg(any(not(feature = "std"), test))]
 #[derive(Clone)]
-struct Halves(u32);
+pub(crate) struct Halves(u32);
 
-#[cfg(any(not(feature = "std"), test))]
-impl Default for Halves {
-    fn default() -> Self {
-        Self(u32::MAX)
-    }
-}
-
-#[cfg(any(not(feature = "std"), test))]
 impl Halves {
     /// What half a byte in the register's lowest bits does to the others.
     const TABLE: [u32; 16] = {
@@ -418,10 +411,16 @@ impl Halves {
         table
     };
 
+    pub(crate) const fn new() -> Self {
+        Self(u32::MAX)
+    }
+
     #[inline(never)]
-    fn update(&mut self, bytes: &[u8]) {
+    pub(crate) const fn update(&mut self, bytes: &[u8]) {
         let mut register = self.0;
-        for &byte in bytes {
+        let mut rest = bytes;
+        while let Some((&byte, others)) = rest.split_first() {
+            rest = others;
             register ^= byte as u32;
             register = (register >> 4) ^ Self::TABLE[(register & 15) as usize];
             register = (register >> 4) ^ Self::TABLE[(register & 15) as usize];
@@ -429,7 +428,7 @@ impl Halves {
         self.0 = register;
     }
 
-    fn finalize(self) -> u32 {
+    pub(crate) const fn finalize(self) -> u32 {
         !self.0
     }
 }
@@ -450,7 +449,7 @@ pub fn crc32(bytes: &[u8]) -> u32 {
 /// The checksum of an artifact's bytes: all but the checksum's own four.
 pub fn frame_crc(bytes: &[u8]) -> u32 {
     let mut crc = Crc32::default();
-    crc.update(bytes.get(..12).unwrap_or(bytes));
+    crc.update(bytes.get(..CRC_AT).unwrap_or(bytes));
     crc.update(bytes.get(16..).unwrap_or(&[]));
     crc.finish()
 }
@@ -467,12 +466,12 @@ mod tests {
         let mut rng = SplitMix(3);
         for len in 0..100 {
             let bytes: Vec<u8> = (0..len).map(|_| rng.bits() as u8).collect();
-            let (mut halves, cut) = (Halves::default(), rng.below(len + 1));
+            let (mut halves, cut) = (Halves::new(), rng.below(len + 1));
             halves.update(&bytes[..cut]);
             halves.update(&bytes[cut..]);
             assert_eq!(halves.finalize(), crc.checksum(&bytes), "{len} bytes");
         }
-        let mut halves = Halves::default();
+        let mut halves = Halves::new();
         halves.update(b"123456789");
         assert_eq!(halves.finalize(), 0xcbf4_3926);
     }

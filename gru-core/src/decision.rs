@@ -505,7 +505,7 @@ impl<'a> Rule<'a> {
 
     /// The rule for outputs that are probabilities, or logits with `frac` fractional bits; nothing where these cannot be
     /// multiplied by the inverse temperature.
-    pub(crate) fn new(
+    pub(crate) const fn new(
         header: DecisionHeader,
         thresholds: &'a [u8],
         probabilities: bool,
@@ -514,7 +514,10 @@ impl<'a> Rule<'a> {
         let exponent = match probabilities {
             true if header.inverse_temperature != NEUTRAL_TEMPERATURE => return None,
             true => None,
-            false => Some(Exponent::new(frac, header.inverse_temperature)?),
+            false => match Exponent::new(frac, header.inverse_temperature) {
+                None => return None,
+                some => some,
+            },
         };
         Some(Self {
             header,
@@ -524,7 +527,7 @@ impl<'a> Rule<'a> {
     }
 
     /// Words that a decider needs for `outputs`.
-    pub(crate) fn words(&self, outputs: usize) -> usize {
+    pub(crate) const fn words(&self, outputs: usize) -> usize {
         words(outputs, &self.header.smoothing)
     }
 

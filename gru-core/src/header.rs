@@ -24,7 +24,7 @@ use crate::load::Feature;
 use crate::load::{Field, LoadError};
 #[cfg(any(gru_portable, test))]
 use crate::model::Variant;
-use crate::model::{DenseLayer, GruLayer, Layer, Model, SelfTestView};
+use crate::model::{DenseLayer, Facts, GruLayer, Layer, SelfTestView};
 use crate::sparse::MAX_UNITS;
 
 /// Bytes in order, and the first error.
@@ -38,7 +38,7 @@ pub(crate) struct Reader<'a> {
 }
 
 impl<'a> Reader<'a> {
-    pub(crate) fn new(rest: &'a [u8]) -> Self {
+    pub(crate) const fn new(rest: &'a [u8]) -> Self {
         Self {
             rest,
             need: 0,
@@ -49,26 +49,26 @@ impl<'a> Reader<'a> {
 
     /// Remembers the first error.
     #[inline(never)]
-    pub(crate) fn fail(&mut self, error: LoadError) {
+    pub(crate) const fn fail(&mut self, error: LoadError) {
         if self.error.is_none() {
             self.error = Some(error);
         }
     }
 
     #[inline(never)]
-    pub(crate) fn not_canonical(&mut self) {
+    pub(crate) const fn not_canonical(&mut self) {
         self.fail(LoadError::NotCanonical);
     }
 
     /// A model that needs what this program has been built without.
     #[cfg(not(gru_portable))]
     #[inline(never)]
-    pub(crate) fn lacks(&mut self, feature: Feature) {
+    pub(crate) const fn lacks(&mut self, feature: Feature) {
         self.fail(LoadError::Feature(feature));
     }
 
     #[inline(never)]
-    pub(crate) fn out_of_range(&mut self, field: Field, found: u32, max: u32) {
+    pub(crate) const fn out_of_range(&mut self, field: Field, found: u32, max: u32) {
         self.fail(LoadError::Range {
             field,
             layer: self.layer,
@@ -79,7 +79,7 @@ impl<'a> Reader<'a> {
 
     /// Refuses a number above its largest value.
     #[inline(never)]
-    pub(crate) fn range(&mut self, field: Field, found: u32, max: u32) {
+    pub(crate) const fn range(&mut self, field: Field, found: u32, max: u32) {
         if found > max {
             self.out_of_range(field, found, max);
         }
@@ -87,7 +87,7 @@ impl<'a> Reader<'a> {
 
     /// Refuses numbers outside of `1..=max`.
     #[inline(never)]
-    pub(crate) fn positive(&mut self, field: Field, n: u32, max: u32) {
+    pub(crate) const fn positive(&mut self, field: Field, n: u32, max: u32) {
         if n.wrapping_sub(1) >= max {
             self.out_of_range(field, n, max);
         }
@@ -95,10 +95,10 @@ impl<'a> Reader<'a> {
 
     /// The next `n` bytes, which are going to be taken piece by piece; none where there are fewer.
     #[inline(never)]
-    pub(crate) fn ahead(&mut self, n: usize) -> &'a [u8] {
+    pub(crate) const fn ahead(&mut self, n: usize) -> &'a [u8] {
         self.need += n;
-        match self.rest.get(..n) {
-            Some(bytes) => bytes,
+        match self.rest.split_at_checked(n) {
+            Some((bytes, _)) => bytes,
             None => {
                 self.fail(LoadError::Header);
                 &[]
@@ -108,7 +108,7 @@ impl<'a> Reader<'a> {
 
     /// The next `n` bytes; none where there are fewer.
     #[inline(never)]
-    pub(crate) fn take(&mut self, n: usize) -> &'a [u8] {
+    pub(crate) const fn take(&mut self, n: usize) -> &'a [u8] {
         let Some((head, rest)) = self.rest.split_at_checked(n) else {
             self.fail(LoadError::Header);
             return &[];
@@ -118,7 +118,7 @@ impl<'a> Reader<'a> {
     }
 
     #[inline(never)]
-    pub(crate) fn byte(&mut self) -> u32 {
+    pub(crate) const fn byte(&mut self) -> u32 {
         match *self.take(1) {
             [byte] => byte as u32,
             _ => 0,
@@ -127,7 +127,7 @@ impl<'a> Reader<'a> {
 
     /// A byte that is at most `max`.
     #[inline(never)]
-    fn small(&mut self, field: Field, max: u8) -> u8 {
+    const fn small(&mut self, field: Field, max: u8) -> u8 {
         let byte = self.byte();
         self.range(field, byte, max as u32);
         byte as u8
@@ -135,7 +135,7 @@ impl<'a> Reader<'a> {
 
     /// One of `n` cases.
     #[inline(never)]
-    fn case(&mut self, n: u32) -> u32 {
+    const fn case(&mut self, n: u32) -> u32 {
         let case = self.byte();
         if case >= n {
             self.fail(LoadError::Header);
@@ -143,18 +143,18 @@ impl<'a> Reader<'a> {
         case
     }
 
-    fn flag(&mut self) -> bool {
+    const fn flag(&mut self) -> bool {
         self.case(2) == 1
     }
 
     #[inline(never)]
-    fn short(&mut self) -> u16 {
+    const fn short(&mut self) -> u16 {
         self.number(16) as u16
     }
 
     /// A dimension in `1..=MAX_DIM`.
     #[inline(never)]
-    fn dimension(&mut self, field: Field) -> u16 {
+    const fn dimension(&mut self, field: Field) -> u16 {
         let n = self.short();
         self.positive(field, n as u32, MAX_DIM as u32);
         n
@@ -163,7 +163,7 @@ impl<'a> Reader<'a> {
     /// A number of so many bits, seven in a byte, the lowest first; the top bit says that more follow. One of more than 32
     /// bits is checked, but not returned: see [`SelfTestView::header`].
     #[inline(never)]
-    fn number(&mut self, bits: u32) -> u32 {
+    const fn number(&mut self, bits: u32) -> u32 {
         let mut number = 0;
         let mut at = 0;
         loop {
@@ -187,7 +187,7 @@ impl<'a> Reader<'a> {
     }
 
     #[inline(never)]
-    fn text(&mut self) -> &'a [u8] {
+    const fn text(&mut self) -> &'a [u8] {
         let len = self.number(32) as usize;
         let text = self.take(len);
         if !is_utf8(text) {
@@ -198,7 +198,7 @@ impl<'a> Reader<'a> {
 
     #[cfg(any(gru_portable, feature = "activations", test))]
     #[inline(never)]
-    fn activation(&mut self) -> Activation {
+    const fn activation(&mut self) -> Activation {
         match self.case(7) {
             0 => Activation::Tanh,
             1 => Activation::Sigmoid,
@@ -210,15 +210,19 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Reads all of the header into `model`; says whether features have limits.
-    pub(crate) fn header(&mut self, model: &mut Model<'a>) -> bool {
+    /// Reads the header into `model` up to the number of its layers; says whether features have limits.
+    #[inline(always)]
+    pub(crate) const fn header(&mut self, model: &mut Facts<'a>) -> bool {
         model.name = self.text();
         model.classes = self.text();
         model.sample_rate_mhz = self.number(32);
         let layout = self.case(Layout::ALL.len() as u32);
-        let found = Layout::numbered(layout as usize).unwrap_or(PREFERRED_LAYOUT);
+        let found = match Layout::numbered(layout as usize) {
+            Some(found) => found,
+            None => PREFERRED_LAYOUT,
+        };
         let expected = known(found);
-        if found != expected {
+        if !found.is(expected) {
             self.fail(LoadError::Layout { found, expected });
         }
         model.layout = expected;
@@ -234,25 +238,38 @@ impl<'a> Reader<'a> {
         if limits {
             self.lacks(Feature::Inputs);
         }
-        let layers = self.byte();
-        self.positive(Field::Layers, layers, MAX_LAYERS as u32);
-        model.layers.clear();
-        for layer in 0..layers {
-            self.layer = layer as u8;
-            #[cfg_attr(
-                not(any(feature = "windows", test)),
-                expect(unused_mut, reason = "only a second direction is changed")
-            )]
-            let mut layer = self.layer(expected);
-            #[cfg(any(feature = "windows", test))]
-            self.second(model.layers.last(), &mut layer);
-            model.output_len = layer.outputs() as u16;
-            model.output_frac = layer.frac();
-            // After an error `layers` may be more than there is room for.
-            if model.layers.push(layer).is_err() {
-                break;
-            }
-        }
+        let count = self.byte();
+        self.positive(Field::Layers, count, MAX_LAYERS as u32);
+        model.layers = count as u8;
+        limits
+    }
+
+    /// The next layer; `front` is the one in front of it.
+    #[inline(always)]
+    pub(crate) const fn layer(
+        &mut self,
+        model: &mut Facts<'a>,
+        #[cfg_attr(
+            not(any(feature = "windows", test)),
+            expect(unused_variables, reason = "only a second direction has a first one")
+        )]
+        front: Option<&Layer<'a>>,
+    ) -> Layer<'a> {
+        #[cfg_attr(
+            not(any(feature = "windows", test)),
+            expect(unused_mut, reason = "only a second direction is changed")
+        )]
+        let mut layer = self.either(known(model.layout));
+        #[cfg(any(feature = "windows", test))]
+        self.second(front, &mut layer);
+        model.output_len = layer.outputs() as u16;
+        model.output_frac = layer.frac();
+        layer
+    }
+
+    /// Reads the header behind its layers.
+    #[inline(always)]
+    pub(crate) const fn header_end(&mut self, model: &mut Facts<'a>) {
         self.layer = 0;
         self.classes(model);
         model.readout = self.readout(model.outputs());
@@ -281,20 +298,23 @@ impl<'a> Reader<'a> {
                 vectors: &[],
             });
         }
-        limits
+        if !self.rest.is_empty() {
+            self.not_canonical();
+        }
     }
 
     /// Apart, so that there is one way to the fields of a layer.
     #[inline(never)]
-    fn layer(&mut self, layout: Layout) -> Layer<'a> {
-        match self.case(2) {
-            0 => Layer::Gru(self.gru(layout)),
-            _ => Layer::Dense(self.dense(layout)),
+    const fn either(&mut self, layout: Layout) -> Layer<'a> {
+        let kind = self.case(2);
+        let units = self.dimension(Field::Units);
+        match kind {
+            0 => Layer::Gru(self.gru(layout, units)),
+            _ => Layer::Dense(self.dense(layout, units)),
         }
     }
 
-    fn gru(&mut self, layout: Layout) -> GruLayer<'a> {
-        let units = self.dimension(Field::Units);
+    const fn gru(&mut self, layout: Layout, units: u16) -> GruLayer<'a> {
         if layout.is_sparse() {
             self.range(Field::Units, units as u32, MAX_UNITS as u32);
         }
@@ -312,14 +332,15 @@ impl<'a> Reader<'a> {
         #[cfg(not(any(gru_portable, test)))]
         self.only(1, [1, 0, 0, 0], Feature::Portable);
         let direction = self.direction();
-        // The payload's bytes come later; some stand for them until then.
-        let initial_state: &[u8] = if self.flag() { &[0] } else { &[] };
+        // The payload's bytes come later; one stands for them until then.
+        let one: &[u8] = &[0];
+        let initial_state = one.split_at(self.flag() as usize).0;
         #[cfg(any(gru_portable, test))]
         {
             variant.clip = self.short();
             self.range(Field::Clip, variant.clip as u32, 32767);
-            if variant != Variant::MAIN {
-                self.range(Field::Variant, (layout.whole() != Layout::Rows) as u32, 0);
+            if !variant.is_main() {
+                self.range(Field::Variant, !layout.whole().is(Layout::Rows) as u32, 0);
             }
         }
         // 32767: nothing is clipped.
@@ -339,12 +360,12 @@ impl<'a> Reader<'a> {
             #[cfg(any(gru_portable, test))]
             variant,
             #[cfg(any(gru_portable, test))]
-            main_variant: variant == Variant::MAIN,
+            main_variant: variant.is_main(),
         }
     }
 
     #[cfg(any(feature = "windows", test))]
-    fn direction(&mut self) -> Direction {
+    const fn direction(&mut self) -> Direction {
         match self.case(4) {
             0 => Direction::Forward,
             1 => Direction::Backward,
@@ -354,7 +375,7 @@ impl<'a> Reader<'a> {
     }
 
     #[cfg(not(any(feature = "windows", test)))]
-    fn direction(&mut self) -> Direction {
+    const fn direction(&mut self) -> Direction {
         self.only(1, [0; 4], Feature::Windows);
         Direction::Forward
     }
@@ -362,13 +383,13 @@ impl<'a> Reader<'a> {
     /// A second direction has its first one in front, on the same scale, and gives the outputs of both.
     #[cfg(any(feature = "windows", test))]
     #[inline(never)]
-    fn second(&mut self, front: Option<&Layer<'a>>, layer: &mut Layer<'a>) {
+    const fn second(&mut self, front: Option<&Layer<'a>>, layer: &mut Layer<'a>) {
         let Layer::Gru(g) = layer else { return };
         if !g.is_second() {
             return;
         }
         match front {
-            Some(Layer::Gru(first)) if first.direction == Direction::Forward => {
+            Some(Layer::Gru(first)) if matches!(first.direction, Direction::Forward) => {
                 let off = g.exponent().abs_diff(first.exponent());
                 self.range(Field::Exponent, off as u32, 0);
                 g.outputs = first.units.saturating_add(g.units);
@@ -380,35 +401,42 @@ impl<'a> Reader<'a> {
 
     /// Activations and exponents.
     #[cfg(any(gru_portable, test))]
-    fn variant(&mut self) -> Variant {
+    const fn variant(&mut self) -> Variant {
         let activation = self.activation();
         let recurrent_activation = self.activation();
-        let limit = |a: Activation| if a.is_bounded() { 0 } else { MAX_EXPONENT };
         Variant {
             activation,
             recurrent_activation,
-            exponent: self.small(Field::Exponent, limit(activation)),
-            recurrent_exponent: self.small(Field::Exponent, limit(recurrent_activation)),
+            exponent: self.exponent(activation),
+            recurrent_exponent: self.exponent(recurrent_activation),
             ..Variant::MAIN
         }
+    }
+
+    /// That of the values of an activation.
+    #[cfg(any(gru_portable, test))]
+    const fn exponent(&mut self, activation: Activation) -> u8 {
+        let bounded = activation.is_bounded();
+        self.small(Field::Exponent, if bounded { 0 } else { MAX_EXPONENT })
     }
 
     /// Refuses other bytes than the first `n` of those that models have which do without a feature.
     #[cfg(not(all(gru_portable, feature = "activations")))]
     #[inline(never)]
-    fn only(&mut self, n: u32, wanted: [u8; 4], feature: Feature) {
+    const fn only(&mut self, n: u32, wanted: [u8; 4], feature: Feature) {
         // A number in a register, not a slice of constants.
         let mut wanted = u32::from_le_bytes(wanted);
-        for _ in 0..n {
+        let mut left = n;
+        while left != 0 {
             if self.byte() != wanted & 255 {
                 self.lacks(feature);
             }
             wanted >>= 8;
+            left -= 1;
         }
     }
 
-    fn dense(&mut self, layout: Layout) -> DenseLayer<'a> {
-        let units = self.dimension(Field::Units);
+    const fn dense(&mut self, layout: Layout, units: u16) -> DenseLayer<'a> {
         #[cfg(any(feature = "activations", test))]
         let activation = self.activation();
         #[cfg(not(any(feature = "activations", test)))]
@@ -429,16 +457,20 @@ impl<'a> Reader<'a> {
     }
 
     /// There is a name for every output, or none at all.
-    fn classes(&mut self, model: &Model<'a>) {
+    const fn classes(&mut self, model: &Facts<'a>) {
         if model.classes.is_empty() {
             return;
         }
         // Every name ends with a new line or the text.
         let (mut names, mut before, mut empty) = (1, b'\n', false);
-        for &byte in model.classes {
+        let mut rest = model.classes;
+        while let Some((&byte, others)) = rest.split_first() {
+            rest = others;
             if byte == b'\n' {
                 names += 1;
-                empty |= before == b'\n';
+                if before == b'\n' {
+                    empty = true;
+                }
             }
             before = byte;
         }
@@ -449,7 +481,7 @@ impl<'a> Reader<'a> {
     }
 
     #[cfg(any(feature = "readouts", test))]
-    fn readout(&mut self, outputs: usize) -> Readout {
+    const fn readout(&mut self, outputs: usize) -> Readout {
         match self.case(4) {
             0 => Readout::Last,
             1 => Readout::Mean { skip: self.short() },
@@ -469,7 +501,7 @@ impl<'a> Reader<'a> {
     }
 
     #[cfg(not(any(feature = "readouts", test)))]
-    fn readout(&mut self, _: usize) -> Readout {
+    const fn readout(&mut self, _: usize) -> Readout {
         if self.case(4) != 0 {
             self.lacks(Feature::Readouts);
         }
@@ -477,7 +509,7 @@ impl<'a> Reader<'a> {
     }
 
     #[cfg(any(feature = "decision", test))]
-    fn decision(&mut self, outputs: usize) -> DecisionHeader {
+    const fn decision(&mut self, outputs: usize) -> DecisionHeader {
         let inverse_temperature = self.short();
         let least = 256;
         let temperature = inverse_temperature.wrapping_sub(least) as u32;
@@ -494,12 +526,16 @@ impl<'a> Reader<'a> {
             }
             _ => {
                 let mut limit = MAX_VOTES as u32;
-                let [of, enter, keep] = core::array::from_fn(|_| {
-                    let votes = self.byte();
-                    self.positive(Field::Smoothing, votes, limit);
-                    limit = votes.max(1);
-                    votes as u8
-                });
+                let mut votes = [0; 3];
+                let mut i = 0;
+                while i < votes.len() {
+                    let found = self.byte();
+                    self.positive(Field::Smoothing, found, limit);
+                    limit = if found == 0 { 1 } else { found };
+                    votes[i] = found as u8;
+                    i += 1;
+                }
+                let [of, enter, keep] = votes;
                 most = 0;
                 Smoothing::Votes { of, enter, keep }
             }
@@ -528,10 +564,12 @@ impl<'a> Reader<'a> {
 }
 
 /// Whether the bytes are UTF-8, in a tenth of the code that `core` has for it.
-fn is_utf8(text: &[u8]) -> bool {
+const fn is_utf8(text: &[u8]) -> bool {
     // How many bytes of a character are to come, and between which the next one is.
     let (mut more, mut low, mut high) = (0, 0x80, 0xbf);
-    for &byte in text {
+    let mut rest = text;
+    while let Some((&byte, others)) = rest.split_first() {
+        rest = others;
         if more != 0 {
             if byte < low || byte > high {
                 return false;
@@ -569,32 +607,34 @@ mod tests {
 
     /// What the reader makes of the bytes.
     fn decode(bytes: &[u8]) -> Result<Header<'_>, LoadError> {
-        let mut model = Model::empty();
+        let mut model = Facts::empty();
+        let mut layers = Vec::new();
         let mut reader = Reader::new(bytes);
         let limits = reader.header(&mut model);
-        if !reader.rest.is_empty() {
-            reader.not_canonical();
+        while layers.len() < (model.layers as usize).min(MAX_LAYERS) {
+            layers.push(reader.layer(&mut model, layers.last()));
         }
+        reader.header_end(&mut model);
         if let Some(error) = reader.error {
             return Err(error);
         }
-        let layers = model.layers().iter().map(|layer| match layer {
+        let layers = layers.iter().map(|layer| match layer {
             Layer::Gru(g) => LayerHeader::Gru(g.header()),
             Layer::Dense(d) => LayerHeader::Dense(d.header()),
         });
         Ok(Header {
-            name: model.name(),
+            name: core::str::from_utf8(model.name).unwrap(),
             classes: core::str::from_utf8(model.classes).unwrap(),
-            sample_rate_mhz: model.sample_rate_mhz(),
-            layout: model.layout(),
-            features: model.features() as u16,
-            input_exponent: model.input_exponent(),
-            gap: model.gap_policy(),
+            sample_rate_mhz: model.sample_rate_mhz,
+            layout: model.layout,
+            features: model.inputs,
+            input_exponent: model.input_exponent,
+            gap: model.gap,
             limits,
             layers: layers.collect(),
-            readout: model.readout(),
-            warm_up_steps: model.warm_up_steps(),
-            decision: model.decision(),
+            readout: model.readout,
+            warm_up_steps: model.warm_up_steps,
+            decision: model.decision,
             self_test: model.self_test.map(|test| test.header()),
         })
     }

@@ -119,7 +119,7 @@ impl Limits {
     #[cfg(any(feature = "inputs", test))]
     /// Reads the 8 bytes of a feature; missing bytes read as no limits.
     #[inline]
-    pub(crate) fn read(bytes: &[u8]) -> Self {
+    pub(crate) const fn read(bytes: &[u8]) -> Self {
         match *bytes {
             [l0, l1, l2, l3, h0, h1, h2, h3] => Self {
                 low: i32::from_le_bytes([l0, l1, l2, l3]),

@@ -33,16 +33,20 @@ pub(crate) const HEAD: usize = 16;
 
 /// What stands in front of the words of four rows: for the words as they are and shifted right by
 /// 8, 16 and 24 the negative sum, modulo 2^32, of the products of their pairs.
-pub(crate) fn winograd_head(words: &[u8]) -> [i32; 4] {
+pub(crate) const fn winograd_head(words: &[u8]) -> [i32; 4] {
     let mut head = [0i32; 4];
-    for pair in words.as_chunks::<8>().0 {
+    let mut rest = words;
+    while let Some((pair, others)) = rest.split_first_chunk::<8>() {
+        rest = others;
         let [a0, a1, a2, a3, b0, b1, b2, b3] = *pair;
         let mut a = i32::from_le_bytes([a0, a1, a2, a3]);
         let mut b = i32::from_le_bytes([b0, b1, b2, b3]);
-        for sum in &mut head {
-            *sum = sum.wrapping_sub(a.wrapping_mul(b));
+        let mut shift = 0;
+        while shift < head.len() {
+            head[shift] = head[shift].wrapping_sub(a.wrapping_mul(b));
             a >>= 8;
             b >>= 8;
+            shift += 1;
         }
     }
     head
@@ -133,6 +137,12 @@ impl Layout {
     ];
 
     /// The layout with this number in a header.
+    /// `==`, which is not for constant functions.
+    #[inline(always)]
+    pub(crate) const fn is(self, other: Self) -> bool {
+        self as u8 == other as u8
+    }
+
     pub(crate) const fn numbered(number: usize) -> Option<Self> {
         if number < Self::ALL.len() {
             Some(Self::ALL[number])

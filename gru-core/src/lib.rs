@@ -4,16 +4,14 @@
 //! step has no float arithmetic, and every core computes the same bits.
 //!
 //! ```
-//! use gru_core::{Model, Stream, decider_len_of, include_artifact, state_len_of};
+//! use gru_core::{Model, Stream, include_model};
 //!
-//! // What `gru train` wrote, and the memory of a stream on it: constants of the program.
-//! const LEVEL: &[u8] = include_artifact!("../examples/level.gru");
-//! const STATE: usize = state_len_of(LEVEL).expect("an artifact");
-//! const DECIDER: usize = decider_len_of(LEVEL).expect("an artifact");
+//! // What `gru train` wrote: checked by the compiler, once and for all; the weights stay in flash.
+//! const LEVEL: &Model = include_model!("../examples/level.gru");
 //!
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
-//! let model = Model::load(LEVEL)?; // every check happens here, once; the weights stay in flash
-//! let mut stream = Stream::<STATE, DECIDER>::new(&model)?;
+//! // All the memory that it takes.
+//! let mut stream = Stream::<{ LEVEL.state_len() }, { LEVEL.decider_len() }>::new(LEVEL)?;
 //! let mut classes = Vec::new();
 //! for count in [-12_000i16; 30].into_iter().chain([12_000; 30]) {
 //!     if let Some(decision) = stream.push(&[count])? {
@@ -23,6 +21,18 @@
 //! assert_eq!(classes, [Some(0), None, Some(1)]);
 //! # Ok(())
 //! # }
+//! ```
+//!
+//! An artifact that is no part of the program, such as one that an update has put into flash, goes through [`Model::load`], which
+//! checks the same with the same code:
+//!
+//! ```
+//! # use gru_core::{Model, State, StateError, include_artifact};
+//! # const FLASH: &[u8] = include_artifact!("../examples/level.gru");
+//! match Model::load(FLASH) {
+//!     Ok(model) => assert_eq!(model.features(), 1),
+//!     Err(error) => println!("refused, the old one stays: {error}"),
+//! }
 //! ```
 //!
 //! # Which type does what
@@ -84,7 +94,7 @@
 //! | window | `2 ·` [`window_len`](Model::window_len) | 0 for models that stream |
 //!
 //! Too small a buffer is a typed error. A model itself takes no RAM but its view, some 300 bytes: on the stack, or where a
-//! [`Loader`] stands.
+//! [`Loader`] stands; that of [`include_model!`] is in flash.
 //!
 //! Kernels follow the optimization level of this crate: at `s` and `z` M4, M7, M33, M0 and M0+ have kernels and a table of
 //! tanh of their own for 6 to 33 % (M0+: 23 to 37 %) more instructions a step (the more, the fewer units); feature
@@ -162,7 +172,7 @@ pub mod writer;
 
 #[cfg(any(feature = "decision", test))]
 pub use decision::{Decider, DeciderBuf, DeciderRef, Decision, Outcome, Stream, Threshold};
-pub use load::{Feature, Field, LoadError, Loader, stated_len};
+pub use load::{Embedded, Feature, Field, LoadError, Loader, stated_len};
 pub use model::{DenseLayer, GruLayer, Layer, Model};
 pub use state::{Counters, Digest, State, StateBuf, StateError, StateRef};
 pub use state_len::{decider_len_of, state_len_of};

@@ -10,9 +10,9 @@ use crate::activation::Activation;
 use crate::artifact::Direction;
 #[cfg(any(feature = "inputs", test))]
 use crate::artifact::FEATURE_LIMITS;
-use crate::artifact::{Crc32, FEATURE_PARAMS, FRAME_LEN, MAGIC, MAX_LEN, VERSION};
+use crate::artifact::{CRC_AT, Crc32, FEATURE_PARAMS, FRAME_LEN, MAGIC, MAX_LEN, VERSION};
 #[cfg(any(feature = "decision", test))]
-use crate::artifact::{NEUTRAL_TEMPERATURE, THRESHOLD_LEN};
+use crate::artifact::{DecisionHeader, NEUTRAL_TEMPERATURE, THRESHOLD_LEN};
 #[cfg(any(feature = "decision", test))]
 use crate::decision::Rule;
 use crate::header::Reader;
@@ -20,10 +20,13 @@ use crate::header::Reader;
 use crate::input::Limits;
 use crate::kernel::{Active, Kernel, PORTABLE, known, unpruned};
 use crate::layout::{CANDIDATE, GATES, HEAD, Layout, RESET, UNIT_PARAMS, align4, winograd_head};
-use crate::model::{DenseLayer, Layer, Model, Parts};
+use crate::model::{Facts, Layer, Model, Parts};
 use crate::sparse::Panels;
 
+mod constant;
 mod sparse;
+
+pub use constant::Embedded;
 
 /// Why a byte string was refused as a model.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -136,6 +139,17 @@ impl Feature {
             Self::Inputs => "inputs",
             Self::Portable => "portable",
             Self::Readouts => "readouts",
+        }
+    }
+
+    const fn reason(self) -> &'static str {
+        match self {
+            Self::Activations => "the model needs the feature `activations` of gru-core",
+            Self::Windows => "the model needs the feature `windows` of gru-core",
+            Self::Decision => "the model needs the feature `decision` of gru-core",
+            Self::Inputs => "the model needs the feature `inputs` of gru-core",
+            Self::Portable => "the model needs the feature `portable` of gru-core",
+            Self::Readouts => "the model needs the feature `readouts` of gru-core",
         }
     }
 }
@@ -252,6 +266,31 @@ impl core::fmt::Display for LoadError {
     }
 }
 
+impl LoadError {
+    /// What is wrong, without numbers: for constants, which cannot format any.
+    pub const fn reason(&self) -> &'static str {
+        match self {
+            Self::Truncated { .. } => "the artifact is truncated",
+            Self::BadMagic { .. } => "not an artifact: does not start with `GRUA`",
+            Self::UnsupportedVersion { .. } => "an artifact of another format version",
+            Self::Length { .. } => "the artifact has another length than its frame announces",
+            Self::BadCrc { .. } => "the artifact is damaged: another checksum than the stored one",
+            Self::Misaligned => "the artifact does not start at a multiple of four",
+            Self::Header => "the artifact's header cannot be read",
+            Self::Layout { .. } => {
+                "the artifact's weights are in another layout than this target's kernel reads"
+            }
+            Self::Feature(feature) => feature.reason(),
+            Self::NotCanonical => "the artifact is not the canonical form of its model",
+            Self::Range { .. } => "a number of the artifact is out of its range",
+            Self::Payload { .. } => {
+                "the artifact's payload has another length than its header calls for"
+            }
+            Self::Overflow { .. } => "an accumulator of the model could overflow",
+        }
+    }
+}
+
 impl core::error::Error for LoadError {}
 
 /// The length in bytes of the artifact that starts at `bytes`, as its frame announces it.
@@ -285,18 +324,14 @@ impl<'a> Model<'a> {
     }
 
     /// Checks `bytes` and becomes what they say, or says why not.
+    ///
+    /// [`Facts::check`] is its twin: what constants cannot do (addresses, a quick checksum, a vector's methods) stands here.
     #[inline(never)]
     fn fill(&mut self, bytes: &'a [u8]) -> Option<LoadError> {
-        self.bytes = bytes;
+        let facts = &mut self.facts;
+        facts.bytes = bytes;
         let mut reader = Reader::new(bytes);
-        let (stated, flags) = reader.frame();
-        let have = bytes.len() as u32;
-        if have < stated {
-            reader.fail(LoadError::Truncated { have, need: stated });
-        }
-        if have > stated {
-            reader.fail(LoadError::Length { have, stated });
-        }
+        let flags = reader.start(bytes);
         if bytes.as_ptr().addr() & 3 != 0 {
             reader.fail(LoadError::Misaligned);
         }
@@ -305,33 +340,33 @@ impl<'a> Model<'a> {
         }
         let stored = reader.word();
         let mut crc = Crc32::default();
-        crc.update(bytes.get(..12).unwrap_or(bytes));
+        crc.update(bytes.get(..CRC_AT).unwrap_or(bytes));
         crc.update(reader.rest);
         let computed = crc.finish();
         if stored != computed {
             return Some(LoadError::BadCrc { stored, computed });
         }
-        self.crc = stored;
-        let header_len = reader.word() as usize;
-        reader.range(Field::Flags, flags, 0);
-        let header = reader.take(header_len);
-        reader.pad(header_len);
-        let payload = core::mem::replace(&mut reader.rest, header);
-        let limits = reader.header(self);
-        if !reader.rest.is_empty() {
-            reader.not_canonical();
+        let payload = reader.frame_end(facts, stored, flags);
+        let limits = reader.header(facts);
+        self.layers.clear();
+        for n in 0..facts.layers {
+            reader.layer = n;
+            let layer = reader.layer(facts, self.layers.last());
+            // After an error there may be more than there is room for.
+            if self.layers.push(layer).is_err() {
+                break;
+            }
         }
+        reader.header_end(facts);
         if reader.error.is_some() {
             return reader.error;
         }
-        reader.rest = payload;
-        reader.need = 0;
-        reader.payload(self, limits);
-        let (have, need) = (payload.len() as u32, reader.need as u32);
-        if have != need {
-            return Some(LoadError::Payload { have, need });
+        let mut cut = reader.payload(facts, payload, limits);
+        for layer in &mut self.layers {
+            reader.layer_payload(facts, &mut cut, layer);
         }
-        reader.error
+        reader.payload_end(facts, cut, self.layers.last());
+        reader.end(payload)
     }
 }
 
@@ -377,15 +412,29 @@ impl Default for Loader<'_> {
 }
 
 impl<'a> Reader<'a> {
+    /// The frame of `bytes` up to its checksum; the flags.
+    #[inline(always)]
+    const fn start(&mut self, bytes: &[u8]) -> u32 {
+        let (stated, flags) = self.frame();
+        let have = bytes.len() as u32;
+        if have < stated {
+            self.fail(LoadError::Truncated { have, need: stated });
+        }
+        if have > stated {
+            self.fail(LoadError::Length { have, stated });
+        }
+        flags
+    }
+
     /// The frame up to its checksum: the length that it states, and the flags.
-    fn frame(&mut self) -> (u32, u32) {
+    const fn frame(&mut self) -> (u32, u32) {
         let have = self.rest.len() as u32;
         let need = FRAME_LEN as u32;
         if have < need {
             self.fail(LoadError::Truncated { have, need });
         }
         let found = self.word().to_le_bytes();
-        if found != MAGIC {
+        if u32::from_le_bytes(found) != u32::from_le_bytes(MAGIC) {
             self.fail(LoadError::BadMagic { found });
         }
         let found = self.half() as u16;
@@ -403,8 +452,31 @@ impl<'a> Reader<'a> {
         (stated, flags)
     }
 
-    fn zeros(&mut self, bytes: &[u8]) {
-        for &byte in bytes {
+    /// What follows a sound checksum, up to the header, which is to be read next; the payload.
+    #[inline(always)]
+    const fn frame_end(&mut self, model: &mut Facts<'a>, stored: u32, flags: u32) -> &'a [u8] {
+        model.crc = stored;
+        let header_len = self.word() as usize;
+        self.range(Field::Flags, flags, 0);
+        let header = self.take(header_len);
+        self.pad(header_len);
+        core::mem::replace(&mut self.rest, header)
+    }
+
+    /// Whether the payload was as long as the header calls for, and the first error.
+    #[inline(always)]
+    const fn end(&self, payload: &[u8]) -> Option<LoadError> {
+        let (have, need) = (payload.len() as u32, self.need as u32);
+        if have != need {
+            return Some(LoadError::Payload { have, need });
+        }
+        self.error
+    }
+
+    const fn zeros(&mut self, bytes: &[u8]) {
+        let mut rest = bytes;
+        while let Some((&byte, others)) = rest.split_first() {
+            rest = others;
             if byte != 0 {
                 self.not_canonical();
             }
@@ -413,17 +485,19 @@ impl<'a> Reader<'a> {
 
     /// Zeros behind so many bytes, up to a multiple of four.
     #[inline(never)]
-    fn pad(&mut self, n: usize) {
-        for _ in 0..n.wrapping_neg() & 3 {
+    const fn pad(&mut self, n: usize) {
+        let mut left = n.wrapping_neg() & 3;
+        while left != 0 {
             if self.byte() != 0 {
                 self.not_canonical();
             }
+            left -= 1;
         }
     }
 
     /// So many bytes, and zeros up to a multiple of four.
     #[inline(never)]
-    fn padded(&mut self, n: usize) -> &'a [u8] {
+    const fn padded(&mut self, n: usize) -> &'a [u8] {
         self.ahead(align4(n));
         let bytes = self.take(n);
         self.pad(n);
@@ -431,7 +505,7 @@ impl<'a> Reader<'a> {
     }
 
     #[inline(never)]
-    fn half(&mut self) -> u32 {
+    const fn half(&mut self) -> u32 {
         match *self.take(2) {
             [lo, hi] => u16::from_le_bytes([lo, hi]) as u32,
             _ => 0,
@@ -439,108 +513,154 @@ impl<'a> Reader<'a> {
     }
 
     #[inline(never)]
-    fn word(&mut self) -> u32 {
+    const fn word(&mut self) -> u32 {
         self.half() | self.half() << 16
     }
 
     /// A multiplier of 15 bits.
     #[inline(never)]
-    fn multiplier(&mut self) -> u32 {
+    const fn multiplier(&mut self) -> u32 {
         let multiplier = self.half();
         self.positive(Field::Multiplier, multiplier, 32767);
         multiplier
     }
 
-    /// Cuts the payload into the parts of a model whose header has been read, and checks them.
+    /// Begins to cut the payload into the parts of a model whose header has been read, and to check them.
     ///
     /// Of a payload that is too short they are empty or shifted, and errors have no meaning.
-    fn payload(&mut self, model: &mut Model<'a>, limits: bool) {
+    #[inline(always)]
+    const fn payload(&mut self, model: &mut Facts<'a>, payload: &'a [u8], limits: bool) -> Cut {
+        self.rest = payload;
+        self.need = 0;
         let features = model.features();
         model.features = self.ahead(features * FEATURE_PARAMS);
         model.backwards = false;
-        model.narrow = !cfg!(any(feature = "inputs", test)) || !limits;
-        for _ in 0..features {
-            model.narrow &= self.feature();
+        let mut narrow = !cfg!(any(feature = "inputs", test)) || !limits;
+        let mut left = features;
+        while left != 0 {
+            narrow &= self.feature();
+            left -= 1;
         }
+        model.narrow = narrow;
         #[cfg(any(feature = "inputs", test))]
         {
             model.limits = match limits {
                 true => self.ahead(features * FEATURE_LIMITS),
                 false => &[],
             };
-            for _ in 0..model.limits.len() / FEATURE_LIMITS {
+            let mut left = model.limits.len() / FEATURE_LIMITS;
+            while left != 0 {
                 if !Limits::read(self.take(FEATURE_LIMITS)).is_range() {
                     self.not_canonical();
                 }
+                left -= 1;
             }
         }
         #[cfg(not(any(feature = "inputs", test)))]
-        if !model.narrow {
+        if !narrow {
             self.lacks(Feature::Inputs);
         }
-        let mut parts = Parts {
-            input: align4(features),
-            ..Parts::default()
-        };
-        let mut input = model.inputs;
-        // What the layer in front reads, and with it a second direction.
-        let mut shared = input;
-        for layer in &mut model.layers {
-            let units = layer.units();
-            parts.layers += layer.words();
-            let mut outputs = units;
-            if layer.is_second() {
-                input = shared;
-                outputs = layer.outputs();
-            }
-            shared = input;
-            match layer {
-                Layer::Gru(g) => {
-                    g.input = input;
-                    let layout = known(g.layout);
-                    let (shift, reset_after) = (g.w_shift, g.variant().reset_after);
-                    let scratch = layout.gru_scratch(input as usize, units, shift, reset_after);
-                    parts.scratch = parts.scratch.max(scratch);
-                    #[cfg(any(feature = "windows", test))]
-                    {
-                        model.backwards |= g.direction != Direction::Forward;
-                    }
-                    let len = if layout.is_sparse() {
-                        Panels::new(layout, input as usize, units, self.rest).measure()
-                    } else {
-                        unpruned(layout).gru_len(input as usize, units)
-                    };
-                    g.blocks = self.ahead(len);
-                    if layout.is_sparse() {
-                        self.panels(g);
-                    } else {
-                        let columns = [input as usize, units];
-                        self.blocks(layout, units, columns, columns, g.w_shift);
-                    }
-                    if !g.initial_state.is_empty() {
-                        g.initial_state = self.padded(2 * units);
-                    }
-                }
-                Layer::Dense(d) => {
-                    d.input = input;
-                    d.bytes = self.ahead(known(d.layout).whole().dense_len(input as usize, units));
-                    self.dense_payload(d);
-                }
-            }
-            self.layer += 1;
-            input = outputs as u16;
+        Cut {
+            parts: Parts {
+                input: align4(features),
+                ..Parts::NONE
+            },
+            input: features,
+            shared: features,
         }
+    }
+
+    /// The payload of the next layer.
+    #[inline(always)]
+    const fn layer_payload(
+        &mut self,
+        #[cfg_attr(
+            not(any(feature = "windows", test)),
+            expect(unused_variables, reason = "only a window can be read from its end")
+        )]
+        model: &mut Facts<'a>,
+        cut: &mut Cut,
+        layer: &mut Layer<'a>,
+    ) {
+        let units = layer.units();
+        cut.parts.layers += layer.words();
+        let mut outputs = units;
+        if layer.is_second() {
+            cut.input = cut.shared;
+            outputs = layer.outputs();
+        }
+        let input = cut.input;
+        cut.shared = input;
+        match layer {
+            Layer::Gru(g) => {
+                g.input = input as u16;
+                let layout = known(g.layout);
+                let (shift, reset_after) = (g.w_shift, g.variant().reset_after);
+                let scratch = layout.gru_scratch(input, units, shift, reset_after);
+                if scratch > cut.parts.scratch {
+                    cut.parts.scratch = scratch;
+                }
+                #[cfg(any(feature = "windows", test))]
+                {
+                    model.backwards |= !matches!(g.direction, Direction::Forward);
+                }
+                let len = if layout.is_sparse() {
+                    Panels::new(layout, input, units, self.rest).measure()
+                } else {
+                    unpruned(layout).gru_len(input, units)
+                };
+                g.blocks = self.ahead(len);
+                if layout.is_sparse() {
+                    self.panels(g);
+                } else {
+                    let columns = [input, units];
+                    self.blocks(layout, units, columns, columns, shift);
+                }
+                if !g.initial_state.is_empty() {
+                    g.initial_state = self.padded(2 * units);
+                }
+            }
+            Layer::Dense(d) => {
+                d.input = input as u16;
+                d.bytes = self.ahead(known(d.layout).whole().dense_len(input, units));
+                self.dense_payload(d.layout, input, units);
+            }
+        }
+        self.layer += 1;
+        cut.input = outputs;
+    }
+
+    /// What follows the layers, the last one of which is needed for it.
+    #[inline(always)]
+    const fn payload_end(
+        &mut self,
+        model: &mut Facts<'a>,
+        cut: Cut,
+        #[cfg_attr(
+            not(any(feature = "decision", test)),
+            expect(unused_variables, reason = "only a decision layer asks for it")
+        )]
+        last: Option<&Layer<'a>>,
+    ) {
         self.layer = 0;
+        let features = model.features();
+        #[cfg_attr(
+            not(any(feature = "readouts", test)),
+            expect(unused_mut, reason = "only means take room in a state")
+        )]
+        let Cut {
+            mut parts, input, ..
+        } = cut;
         #[cfg(any(feature = "readouts", test))]
         {
-            parts.readout = model.readout.words(input as usize);
+            parts.readout = model.readout.words(input);
         }
         let all = parts.input + parts.scratch + parts.layers;
         model.state_len = all + parts.readout;
-        model.output_at = all - align4(input as usize);
+        model.output_at = all - align4(input);
         model.parts = parts;
         #[cfg(any(feature = "decision", test))]
-        self.rule(model);
+        self.rule(model, last);
         if let Some(test) = &mut model.self_test {
             test.vectors = self.padded(2 * features * test.steps as usize);
         }
@@ -549,7 +669,7 @@ impl<'a> Reader<'a> {
     /// The conditioning of a feature, see [`crate::input`]; says whether it is narrow: 16-bit counts then need
     /// neither saturation nor the shift before the multiplication, because the difference from the offset is
     /// at most 65535.
-    fn feature(&mut self) -> bool {
+    const fn feature(&mut self) -> bool {
         let offset = self.word() as i32;
         // Positive and finite, without float arithmetic.
         let counts_per_unit = self.word();
@@ -563,21 +683,26 @@ impl<'a> Reader<'a> {
 
     /// The decision layer: its thresholds, and whether the outputs can be scaled.
     #[cfg(any(feature = "decision", test))]
-    fn rule(&mut self, model: &mut Model<'a>) {
+    const fn rule(&mut self, model: &mut Facts<'a>, last: Option<&Layer<'a>>) {
         let thresholds = match model.decision {
             Some(_) => self.ahead(model.outputs() * THRESHOLD_LEN),
             None => &[],
         };
-        for _ in 0..thresholds.len() / THRESHOLD_LEN {
+        let mut left = thresholds.len() / THRESHOLD_LEN;
+        while left != 0 {
+            left -= 1;
             let enter = self.half();
             self.range(Field::Threshold, enter, 32768);
             let release = self.half();
             self.range(Field::Threshold, release, enter);
         }
-        let probabilities = matches!(model.layers.last(), Some(Layer::Dense(d))
+        let probabilities = matches!(last, Some(Layer::Dense(d))
             if matches!(d.activation, Activation::Sigmoid | Activation::HardSigmoid));
-        let header = model.decision.unwrap_or_default();
-        match Rule::new(header, thresholds, probabilities, model.output_frac()) {
+        let header = match model.decision {
+            Some(header) => header,
+            None => DecisionHeader::new(),
+        };
+        match Rule::new(header, thresholds, probabilities, model.output_frac) {
             Some(rule) => model.rule = rule,
             None => {
                 let off = header.inverse_temperature.abs_diff(NEUTRAL_TEMPERATURE);
@@ -587,7 +712,7 @@ impl<'a> Reader<'a> {
     }
 
     /// The blocks of so many units; their parts have columns as stored, and some of them are no padding.
-    fn blocks(
+    const fn blocks(
         &mut self,
         layout: Layout,
         units: usize,
@@ -606,16 +731,18 @@ impl<'a> Reader<'a> {
                 real,
                 shift,
             });
-            for unit in 0..group as isize {
+            let mut unit = 0;
+            while unit < group as isize {
                 // Multipliers and biases; those of a padding unit are 1 and 0.
                 self.params(layout, unit >= left);
+                unit += 1;
             }
             left -= group as isize;
         }
     }
 
-    fn dense_payload(&mut self, d: &DenseLayer<'a>) {
-        let (layout, input, units) = (known(d.layout).whole(), d.input(), d.units());
+    const fn dense_payload(&mut self, layout: Layout, input: usize, units: usize) {
+        let layout = known(layout).whole();
         let group = layout.group();
         let mut left = units as isize;
         while left > 0 && self.error.is_none() {
@@ -632,21 +759,24 @@ impl<'a> Reader<'a> {
         let blocks = units.div_ceil(group);
         let weights = blocks * layout.dense_rows_len(input);
         self.pad(weights);
-        for row in 0..blocks * group {
+        let mut row = 0;
+        while row < blocks * group {
             let (multiplier, bias) = (self.word(), self.word() as i32);
             if row >= units && (multiplier != 1 || bias != 0) {
                 self.not_canonical();
             }
             self.positive(Field::Multiplier, multiplier, i32::MAX as u32);
             self.range(Field::Bias, bias.unsigned_abs(), (1 << 30) - 1);
+            row += 1;
         }
     }
 
     /// Multipliers and biases of a unit; those of a padding unit are 1 and 0.
     #[inline(never)]
-    fn params(&mut self, layout: Layout, padding: bool) {
+    const fn params(&mut self, layout: Layout, padding: bool) {
         let zero = layout.bias_flip() as u16 as u32;
-        for i in 0..UNIT_PARAMS / 2 {
+        let mut i = 0;
+        while i < UNIT_PARAMS / 2 {
             let half = self.half();
             let multiplier = i < UNIT_PARAMS / 4;
             if padding && half != (if multiplier { 1 } else { zero }) {
@@ -655,6 +785,7 @@ impl<'a> Reader<'a> {
             if multiplier {
                 self.positive(Field::Multiplier, half, 32767);
             }
+            i += 1;
         }
     }
 
@@ -663,7 +794,7 @@ impl<'a> Reader<'a> {
     ///
     /// Where rows are not long only padding needs a look. Weights of 4 bits are symmetric.
     #[inline(never)]
-    fn rows(&mut self, rows: &Rows) {
+    const fn rows(&mut self, rows: &Rows) {
         let layout = unpruned(rows.layout);
         let dense = rows.is_dense();
         let bits = if dense { 8 } else { layout.weight_bits() };
@@ -676,19 +807,24 @@ impl<'a> Reader<'a> {
             let len = layout.gru_part_len(first);
             (self.take(len + layout.gru_part_len(second)), len)
         };
-        if layout == Layout::Winograd {
-            let (w, u) = bytes.split_at_checked(first_len).unwrap_or_default();
-            for (bytes, n) in [w, u].into_iter().zip(rows.columns) {
-                self.heads(bytes, layout.rows_len(RESET, n));
-            }
+        if layout.is(Layout::Winograd) {
+            let (w, u): (&[u8], &[u8]) = match bytes.split_at_checked(first_len) {
+                Some(parts) => parts,
+                None => (&[], &[]),
+            };
+            self.heads(w, layout.rows_len(RESET, first));
+            self.heads(u, layout.rows_len(RESET, second));
         }
         if !dense {
             self.pad(bytes.len());
         }
-        for unit in 0..rows.group() {
-            for gate in 0..rows.gates {
+        let mut unit = 0;
+        while unit < rows.group() {
+            let mut gate = 0;
+            while gate < rows.gates {
                 let mut both = 0;
-                for part in 0..2 {
+                let mut part = 0;
+                while part < 2 {
                     let (n, real) = (rows.columns[part], rows.real(part));
                     let columns = match dense {
                         true => layout.columns(n),
@@ -696,14 +832,15 @@ impl<'a> Reader<'a> {
                     };
                     let used = if (unit as isize) < rows.used { real } else { 0 };
                     let mut sum = 0;
-                    for column in (if all { 0 } else { used })..columns {
+                    let mut column = if all { 0 } else { used };
+                    while column < columns {
                         let place = match dense {
                             true => layout.dense_weight(n, unit, column),
                             false => {
                                 layout.gru_weight((first, second), part == 1, gate, unit, column)
                             }
                         };
-                        let byte = bytes.get(place.byte).copied().unwrap_or(0);
+                        let byte = byte_at(bytes, place.byte);
                         let w = place.decode(byte).unsigned_abs() as u32;
                         if w != 0 && column >= used {
                             self.not_canonical();
@@ -712,36 +849,56 @@ impl<'a> Reader<'a> {
                             self.range(Field::Weight, w / 16, 7);
                         }
                         sum += w;
+                        column += 1;
                     }
                     // The candidate's parts have an accumulator each.
-                    both = if gate == CANDIDATE {
-                        both.max(sum)
-                    } else {
+                    both = if gate != CANDIDATE {
                         both + (sum << if part == 0 { rows.shift & 7 } else { 0 })
+                    } else if sum > both {
+                        sum
+                    } else {
+                        both
                     };
+                    part += 1;
                 }
                 if both > MAX_ROW_SUM {
                     self.fail(LoadError::Overflow { layer: self.layer });
                 }
+                gate += 1;
             }
+            unit += 1;
         }
     }
 
     /// Refuses sums in front of the weights that are not theirs.
     #[inline(never)]
-    fn heads(&mut self, bytes: &[u8], len: usize) {
+    const fn heads(&mut self, bytes: &[u8], len: usize) {
         let mut rest = bytes;
         while let Some((group, others)) = rest.split_at_checked(len)
             && let Some((head, words)) = group.split_first_chunk::<HEAD>()
         {
             rest = others;
-            for (stored, wanted) in head.as_chunks().0.iter().zip(winograd_head(words)) {
-                if i32::from_le_bytes(*stored) != wanted {
+            let mut head: &[u8] = head;
+            let wanted = winograd_head(words);
+            let mut wanted: &[i32] = &wanted;
+            while let (Some((stored, heads)), [sum, sums @ ..]) = (head.split_first_chunk(), wanted)
+            {
+                if i32::from_le_bytes(*stored) != *sum {
                     self.not_canonical();
                 }
+                (head, wanted) = (heads, sums);
             }
         }
     }
+}
+
+/// How far the payload has been cut.
+struct Cut {
+    parts: Parts,
+    /// What the next layer reads.
+    input: usize,
+    /// What the latest layer has read, and with it a second direction.
+    shared: usize,
 }
 
 /// The stored rows of a block of a GRU layer (three gates, two parts) or of a Dense layer (one, one).
@@ -759,12 +916,12 @@ struct Rows {
 }
 
 impl Rows {
-    fn is_dense(&self) -> bool {
+    const fn is_dense(&self) -> bool {
         self.gates == 1
     }
 
     /// Units of a block.
-    fn group(&self) -> usize {
+    const fn group(&self) -> usize {
         let layout = unpruned(self.layout);
         if self.is_dense() {
             layout.group()
@@ -774,9 +931,17 @@ impl Rows {
     }
 
     /// Columns of a part that are no padding: a program without sparse layouts knows that all are.
-    fn real(&self, part: usize) -> usize {
+    const fn real(&self, part: usize) -> usize {
         let sparse = PORTABLE || Active::SPARSE.is_some();
         (if sparse { self.real } else { self.columns })[part & 1]
+    }
+}
+
+/// The byte at a place, 0 beyond the end.
+const fn byte_at(bytes: &[u8], at: usize) -> u8 {
+    match bytes.split_at_checked(at) {
+        Some((_, [byte, ..])) => *byte,
+        _ => 0,
     }
 }
 

@@ -15,7 +15,15 @@ use heapless::Vec;
 
 /// A model that has passed every check of [`Model::load`].
 #[derive(Debug, Clone)]
+#[repr(C)]
 pub struct Model<'a> {
+    pub(crate) facts: Facts<'a>,
+    pub(crate) layers: Vec<Layer<'a>, MAX_LAYERS>,
+}
+
+/// What is known of a model but for its layers. Nothing drops it, so constant functions can fill it in.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Facts<'a> {
     pub(crate) bytes: &'a [u8],
     pub(crate) crc: u32,
     /// UTF-8, as `classes` is; the loader has seen to that.
@@ -39,7 +47,8 @@ pub struct Model<'a> {
     /// `FEATURE_LIMITS` bytes a feature, or nothing.
     #[cfg(any(feature = "inputs", test))]
     pub(crate) limits: &'a [u8],
-    pub(crate) layers: Vec<Layer<'a>, MAX_LAYERS>,
+    /// How many layers it has.
+    pub(crate) layers: u8,
     /// Lengths of the parts of a state, and whether a layer reads its window from the end: worked
     /// out once, because every step asks for both.
     pub(crate) parts: Parts,
@@ -93,7 +102,7 @@ pub enum Layer<'a> {
 impl Layer<'_> {
     /// Units of the layer.
     #[inline]
-    pub fn units(&self) -> usize {
+    pub const fn units(&self) -> usize {
         match self {
             Self::Gru(g) => g.units(),
             Self::Dense(d) => d.units(),
@@ -102,7 +111,7 @@ impl Layer<'_> {
 
     /// Outputs of a time step: its units, of a second direction those of the first one and its own.
     #[inline]
-    pub fn outputs(&self) -> usize {
+    pub const fn outputs(&self) -> usize {
         match self {
             Self::Gru(g) => g.outputs(),
             Self::Dense(d) => d.units(),
@@ -111,13 +120,13 @@ impl Layer<'_> {
 
     /// Whether this is the second direction of a bidirectional layer, which reads what the layer in front of it reads.
     #[inline]
-    pub fn is_second(&self) -> bool {
+    pub const fn is_second(&self) -> bool {
         matches!(self, Self::Gru(g) if g.is_second())
     }
 
     /// 16-bit words that it takes in a state: its units, and behind those of a second direction the outputs of both.
     #[inline]
-    pub(crate) fn words(&self) -> usize {
+    pub(crate) const fn words(&self) -> usize {
         let both = if self.is_second() {
             align4(self.outputs())
         } else {
@@ -128,9 +137,9 @@ impl Layer<'_> {
 
     /// Fractional bits of its outputs.
     #[inline]
-    pub(crate) fn frac(&self) -> u8 {
+    pub(crate) const fn frac(&self) -> u8 {
         match self {
-            Self::Gru(g) => 15 - g.exponent().min(15),
+            Self::Gru(g) => 15u8.saturating_sub(g.exponent()),
             Self::Dense(d) => d.frac(),
         }
     }
@@ -184,24 +193,40 @@ impl Variant {
         reset_after: true,
         clip: 32767,
     };
+
+    /// Whether it is that one.
+    #[cfg(any(gru_portable, test))]
+    pub(crate) const fn is_main(&self) -> bool {
+        matches!(
+            self,
+            Self {
+                activation: Activation::Tanh,
+                recurrent_activation: Activation::Sigmoid,
+                exponent: 0,
+                recurrent_exponent: 0,
+                reset_after: true,
+                clip: 32767,
+            }
+        )
+    }
 }
 
 impl GruLayer<'_> {
     /// Input features.
     #[inline]
-    pub fn input(&self) -> usize {
+    pub const fn input(&self) -> usize {
         self.input as usize
     }
 
     /// Units.
     #[inline]
-    pub fn units(&self) -> usize {
+    pub const fn units(&self) -> usize {
         self.units as usize
     }
 
     /// Outputs of a time step: units, of a second direction those of the first one and its own.
     #[inline]
-    pub fn outputs(&self) -> usize {
+    pub const fn outputs(&self) -> usize {
         #[cfg(any(feature = "windows", test))]
         return self.outputs as usize;
         #[cfg(not(any(feature = "windows", test)))]
@@ -210,7 +235,7 @@ impl GruLayer<'_> {
 
     /// Without the feature `windows` there are none.
     #[inline]
-    pub(crate) fn is_second(&self) -> bool {
+    pub(crate) const fn is_second(&self) -> bool {
         cfg!(any(feature = "windows", test)) && self.direction.is_second()
     }
 
@@ -231,19 +256,19 @@ impl GruLayer<'_> {
 
     /// The shift between the scales of the candidate's two parts.
     #[inline]
-    pub fn nh_shift(&self) -> u8 {
+    pub const fn nh_shift(&self) -> u8 {
         self.nh_shift
     }
 
     /// The shift between the scales of the gates' two parts.
     #[inline]
-    pub fn w_shift(&self) -> u8 {
+    pub const fn w_shift(&self) -> u8 {
         self.w_shift
     }
 
     /// Whether this is Keras' default variant, which every kernel can run.
     #[inline]
-    pub fn is_main_variant(&self) -> bool {
+    pub const fn is_main_variant(&self) -> bool {
         #[cfg(any(gru_portable, test))]
         return self.main_variant;
         #[cfg(not(any(gru_portable, test)))]
@@ -251,7 +276,7 @@ impl GruLayer<'_> {
     }
 
     #[inline]
-    pub(crate) fn variant(&self) -> Variant {
+    pub(crate) const fn variant(&self) -> Variant {
         #[cfg(any(gru_portable, test))]
         return self.variant;
         #[cfg(not(any(gru_portable, test)))]
@@ -260,7 +285,7 @@ impl GruLayer<'_> {
 
     /// The state's full scale is `2^exponent`.
     #[inline]
-    pub fn exponent(&self) -> u8 {
+    pub const fn exponent(&self) -> u8 {
         self.variant().exponent
     }
 
@@ -301,13 +326,13 @@ pub struct DenseLayer<'a> {
 impl DenseLayer<'_> {
     /// Input features.
     #[inline]
-    pub fn input(&self) -> usize {
+    pub const fn input(&self) -> usize {
         self.input as usize
     }
 
     /// Units.
     #[inline]
-    pub fn units(&self) -> usize {
+    pub const fn units(&self) -> usize {
         self.units as usize
     }
 
@@ -322,13 +347,13 @@ impl DenseLayer<'_> {
 
     /// Weights, then parameters.
     #[inline]
-    pub fn bytes(&self) -> &[u8] {
+    pub const fn bytes(&self) -> &[u8] {
         self.bytes
     }
 
     /// Fractional bits of a linear output.
     #[inline]
-    pub fn frac(&self) -> u8 {
+    pub const fn frac(&self) -> u8 {
         match self.activation {
             Activation::Linear | Activation::Relu => self.frac,
             _ => 15,
@@ -336,9 +361,8 @@ impl DenseLayer<'_> {
     }
 }
 
-impl<'a> Model<'a> {
-    /// A model of which nothing is known yet.
-    #[inline]
+impl Facts<'_> {
+    #[inline(always)]
     pub(crate) const fn empty() -> Self {
         Self {
             bytes: &[],
@@ -360,13 +384,8 @@ impl<'a> Model<'a> {
             features: &[],
             #[cfg(any(feature = "inputs", test))]
             limits: &[],
-            layers: Vec::new(),
-            parts: Parts {
-                input: 0,
-                scratch: 0,
-                layers: 0,
-                readout: 0,
-            },
+            layers: 0,
+            parts: Parts::NONE,
             state_len: 0,
             output_at: 0,
             output_len: 0,
@@ -376,36 +395,69 @@ impl<'a> Model<'a> {
         }
     }
 
+    /// Input features.
+    pub(crate) const fn features(&self) -> usize {
+        self.inputs as usize
+    }
+
+    /// Outputs of the last layer.
+    pub(crate) const fn outputs(&self) -> usize {
+        self.output_len as usize
+    }
+}
+
+impl Layer<'_> {
+    /// One that a real one takes the place of.
+    pub(crate) const NONE: Self = Self::Dense(DenseLayer {
+        bytes: &[],
+        input: 0,
+        units: 0,
+        layout: PREFERRED_LAYOUT,
+        activation: Activation::Linear,
+        frac: 0,
+    });
+}
+
+impl<'a> Model<'a> {
+    /// A model of which nothing is known yet.
+    #[inline(always)]
+    pub(crate) const fn empty() -> Self {
+        Self {
+            layers: Vec::new(),
+            facts: Facts::empty(),
+        }
+    }
+
     /// The model's name.
     pub fn name(&self) -> &'a str {
-        core::str::from_utf8(self.name).unwrap_or_default()
+        core::str::from_utf8(self.facts.name).unwrap_or_default()
     }
 
     /// The names of the classes or outputs, in order; empty where they have none.
     pub fn classes(&self) -> impl Iterator<Item = &'a str> + use<'a> {
         // A set of one: the search for a single char leaves a bounds check in the linked image.
-        let classes = core::str::from_utf8(self.classes).unwrap_or_default();
+        let classes = core::str::from_utf8(self.facts.classes).unwrap_or_default();
         classes.split(['\n']).filter(|c| !c.is_empty())
     }
 
     /// Sample rate in millihertz; 0 where it is unknown.
-    pub fn sample_rate_mhz(&self) -> u32 {
-        self.sample_rate_mhz
+    pub const fn sample_rate_mhz(&self) -> u32 {
+        self.facts.sample_rate_mhz
     }
 
     /// Input features `I`: the length of a sample.
-    pub fn features(&self) -> usize {
-        self.inputs as usize
+    pub const fn features(&self) -> usize {
+        self.facts.inputs as usize
     }
 
     /// Outputs `O` of the last layer.
-    pub fn outputs(&self) -> usize {
-        self.output_len as usize
+    pub const fn outputs(&self) -> usize {
+        self.facts.output_len as usize
     }
 
     /// Fractional bits of the outputs: real = `y · 2^-frac`.
-    pub fn output_frac(&self) -> u8 {
-        self.output_frac
+    pub const fn output_frac(&self) -> u8 {
+        self.facts.output_frac
     }
 
     /// The layers.
@@ -414,68 +466,68 @@ impl<'a> Model<'a> {
     }
 
     /// The order of the weights.
-    pub fn layout(&self) -> Layout {
-        self.layout
+    pub const fn layout(&self) -> Layout {
+        self.facts.layout
     }
 
     /// The standardised input's full scale is `2^input_exponent`.
-    pub fn input_exponent(&self) -> u8 {
-        self.input_exponent
+    pub const fn input_exponent(&self) -> u8 {
+        self.facts.input_exponent
     }
 
     /// Which logits are the result.
-    pub fn readout(&self) -> Readout {
-        self.readout
+    pub const fn readout(&self) -> Readout {
+        self.facts.readout
     }
 
     /// What happens to samples that are not valid.
-    pub fn gap_policy(&self) -> GapPolicy {
-        self.gap
+    pub const fn gap_policy(&self) -> GapPolicy {
+        self.facts.gap
     }
 
     /// Steps after a reset until the outputs can be trusted.
-    pub fn warm_up_steps(&self) -> u16 {
-        self.warm_up_steps
+    pub const fn warm_up_steps(&self) -> u16 {
+        self.facts.warm_up_steps
     }
 
     #[cfg(any(feature = "decision", test))]
     /// How the outputs of a stream become decisions, if the artifact says so.
     pub fn decision(&self) -> Option<DecisionHeader> {
-        self.decision
+        self.facts.decision
     }
 
     #[cfg(any(feature = "decision", test))]
     /// The decision thresholds of all outputs, in order; none where the artifact has no rule.
     pub fn thresholds(&self) -> impl Iterator<Item = Threshold> + use<'a> {
-        self.rule.thresholds()
+        self.facts.rule.thresholds()
     }
 
     #[cfg(any(feature = "decision", test))]
     /// The length `N` of the [`Decider<N>`](crate::Decider) that a stream needs, in 16-bit words.
-    pub fn decider_len(&self) -> usize {
-        self.rule.words(self.outputs())
+    pub const fn decider_len(&self) -> usize {
+        self.facts.rule.words(self.outputs())
     }
 
     #[cfg(any(feature = "decision", test))]
     #[inline]
     pub(crate) fn rule(&self) -> &Rule<'a> {
-        &self.rule
+        &self.facts.rule
     }
 
     /// The artifact's CRC-32: the tag that ties a state to its model.
-    pub fn tag(&self) -> u32 {
-        self.crc
+    pub const fn tag(&self) -> u32 {
+        self.facts.crc
     }
 
     /// The artifact's bytes.
-    pub fn bytes(&self) -> &'a [u8] {
-        self.bytes
+    pub const fn bytes(&self) -> &'a [u8] {
+        self.facts.bytes
     }
 
     /// Whether time steps can be pushed one at a time: no layer reads its window from the end,
     /// alone or beside another one.
-    pub fn is_streaming(&self) -> bool {
-        !(cfg!(any(feature = "windows", test)) && self.backwards)
+    pub const fn is_streaming(&self) -> bool {
+        !(cfg!(any(feature = "windows", test)) && self.facts.backwards)
     }
 
     /// Multiply-accumulates of one time step, padding and weights that are left out not counted.
@@ -488,21 +540,30 @@ impl<'a> Model<'a> {
     }
 
     /// The length `N` of the [`State<N>`](crate::State) that a stream needs, in 16-bit words.
-    pub fn state_len(&self) -> usize {
-        self.state_len
+    pub const fn state_len(&self) -> usize {
+        self.facts.state_len
     }
 
     #[inline]
     pub(crate) fn parts(&self) -> Parts {
-        self.parts
+        self.facts.parts
     }
 }
 
 /// Lengths in 16-bit words of the parts of a state's buffer, in this order.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy)]
 pub(crate) struct Parts {
     pub(crate) input: usize,
     pub(crate) scratch: usize,
     pub(crate) layers: usize,
     pub(crate) readout: usize,
+}
+
+impl Parts {
+    pub(crate) const NONE: Self = Self {
+        input: 0,
+        scratch: 0,
+        layers: 0,
+        readout: 0,
+    };
 }

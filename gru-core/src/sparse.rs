@@ -49,8 +49,11 @@ impl Panel<'_> {
 
     /// Those of them that a layer of so many units has: one less where the last pair reaches beyond.
     #[inline]
-    pub(crate) fn real_columns(&self, units: usize) -> usize {
-        let last = self.pairs.last().copied().unwrap_or(0) as usize;
+    pub(crate) const fn real_columns(&self, units: usize) -> usize {
+        let last = match self.pairs {
+            [.., last] => *last as usize,
+            [] => 0,
+        };
         self.columns() - (2 * last + 1 >= units) as usize
     }
 }
@@ -80,41 +83,51 @@ impl<'a> Panels<'a> {
 
     /// Length of the next panel, which has so many units, from the byte that says how many pairs it has.
     #[inline]
-    fn len_of(&self, units: usize, pairs: usize) -> usize {
+    const fn len_of(&self, units: usize, pairs: usize) -> usize {
         let layout = unpruned(self.layout);
         let block = layout.gru_block_len(self.input, 2 * pairs);
         list_len(pairs) + units.div_ceil(layout.gru_group()) * block
     }
 
     /// Bytes of all panels; of those that are cut off, the least that they can have.
-    pub(crate) fn measure(mut self) -> usize {
+    pub(crate) const fn measure(mut self) -> usize {
         let mut all = 0;
         while self.first < self.units {
-            let units = (self.units - self.first).min(PANEL);
-            let pairs = self.rest.first().copied().unwrap_or(0) as usize + 1;
+            let units = at_most_a_panel(self.units - self.first);
+            let pairs = match self.rest {
+                [pairs, ..] => *pairs as usize + 1,
+                [] => 1,
+            };
             let len = self.len_of(units, pairs);
             all += len;
-            self.rest = self.rest.get(len..).unwrap_or_default();
+            self.rest = match self.rest.split_at_checked(len) {
+                Some((_, rest)) => rest,
+                None => &[],
+            };
             self.first += PANEL;
         }
         all
     }
-}
 
-impl<'a> Iterator for Panels<'a> {
-    type Item = Panel<'a>;
-
+    /// The next panel; a constant function, which the iterator's is not.
     #[inline]
-    fn next(&mut self) -> Option<Panel<'a>> {
+    pub(crate) const fn next_panel(&mut self) -> Option<Panel<'a>> {
         let first = self.first;
-        let units = self.units.checked_sub(first)?.min(PANEL);
-        if units == 0 {
+        if self.units <= first {
             return None;
         }
-        let pairs = *self.rest.first()? as usize + 1;
-        let (panel, rest) = self.rest.split_at_checked(self.len_of(units, pairs))?;
-        let (list, blocks) = panel.split_at_checked(list_len(pairs))?;
-        let (pairs, pad) = list.get(1..)?.split_at_checked(pairs)?;
+        let units = at_most_a_panel(self.units - first);
+        let [pairs, ..] = self.rest else { return None };
+        let pairs = *pairs as usize + 1;
+        let Some((panel, rest)) = self.rest.split_at_checked(self.len_of(units, pairs)) else {
+            return None;
+        };
+        let Some(([_, list @ ..], blocks)) = panel.split_at_checked(list_len(pairs)) else {
+            return None;
+        };
+        let Some((pairs, pad)) = list.split_at_checked(pairs) else {
+            return None;
+        };
         self.rest = rest;
         self.first += PANEL;
         Some(Panel {
@@ -125,6 +138,19 @@ impl<'a> Iterator for Panels<'a> {
             blocks,
         })
     }
+}
+
+impl<'a> Iterator for Panels<'a> {
+    type Item = Panel<'a>;
+
+    #[inline]
+    fn next(&mut self) -> Option<Panel<'a>> {
+        self.next_panel()
+    }
+}
+
+const fn at_most_a_panel(units: usize) -> usize {
+    if units < PANEL { units } else { PANEL }
 }
 
 /// Puts the values of the listed pairs of `x` beside each other; what is not there reads as zero.

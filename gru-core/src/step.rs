@@ -183,11 +183,11 @@ impl Model<'_> {
     /// Writes the conditioned sample to the state's input; says whether the step is to be done.
     #[inline(always)]
     pub(crate) fn condition<S: Sample>(&self, state: &mut StateRef, sample: &[S]) -> bool {
-        if (self.narrow || !cfg!(any(feature = "inputs", test)))
+        if (self.facts.narrow || !cfg!(any(feature = "inputs", test)))
             && let Some(raw) = S::as_counts(sample)
         {
             // Every 16-bit count is valid.
-            kernel::Active::condition_narrow(self.features, raw, &mut state.words);
+            kernel::Active::condition_narrow(self.facts.features, raw, &mut state.words);
             return true;
         }
         #[cfg(any(feature = "inputs", test))]
@@ -200,7 +200,7 @@ impl Model<'_> {
     /// Any kind of sample and of conditioning: a call of its own, it saves registers.
     #[inline(never)]
     fn condition_any<S: Sample>(&self, state: &mut StateRef, sample: &[S]) -> bool {
-        if self.gap == GapPolicy::Skip {
+        if self.facts.gap == GapPolicy::Skip {
             let invalid = self.count_invalid(sample);
             if invalid != 0 {
                 state.counters.invalid_values =
@@ -212,8 +212,8 @@ impl Model<'_> {
         // Plain steps instead of `chunks_exact` and adapters: those divide by the chunk's length
         // and keep their state on the stack, which costs small cores more than the arithmetic.
         let mut invalid = 0;
-        let mut params = self.features;
-        let limited = !self.limits.is_empty();
+        let mut params = self.facts.features;
+        let limited = !self.facts.limits.is_empty();
         for (i, (x, &s)) in state.words.iter_mut().zip(sample).enumerate() {
             let Some((p, rest)) = params.split_first_chunk() else {
                 break;
@@ -225,7 +225,7 @@ impl Model<'_> {
                 }
                 _ => {
                     invalid += 1;
-                    if self.gap != GapPolicy::Hold {
+                    if self.facts.gap != GapPolicy::Hold {
                         *x = 0;
                     }
                 }
@@ -239,7 +239,11 @@ impl Model<'_> {
     /// Whether `raw` is within the limits of feature `i`; apart, because most models have none.
     #[inline(never)]
     fn within_limits(&self, i: usize, raw: i32) -> bool {
-        let limits = self.limits.get(i * FEATURE_LIMITS..).unwrap_or_default();
+        let limits = self
+            .facts
+            .limits
+            .get(i * FEATURE_LIMITS..)
+            .unwrap_or_default();
         match limits.split_first_chunk::<FEATURE_LIMITS>() {
             Some((limits, _)) => Limits::read(limits).holds(raw),
             None => true,
@@ -250,7 +254,7 @@ impl Model<'_> {
     /// Counts values that are not valid; apart, because only [`GapPolicy::Skip`] asks first.
     #[inline(never)]
     fn count_invalid<S: Sample>(&self, sample: &[S]) -> u32 {
-        let params = self.features.as_chunks().0;
+        let params = self.facts.features.as_chunks().0;
         let values = sample.iter().zip(params).enumerate();
         let valid = |(i, (s, p)): (usize, (&S, _))| {
             let raw = s.counts(FeatureParams::counts_per_unit(p));
@@ -320,11 +324,12 @@ impl Model<'_> {
             }
         }
         #[cfg(any(feature = "readouts", test))]
-        if self.readout != Readout::Last {
+        if self.facts.readout != Readout::Last {
             let y = x.get(..self.outputs()).unwrap_or(x);
             // What is left of the words are the read-out's sums.
             let sums = rest.get_mut(..parts.readout).unwrap_or_default();
-            *averaged = averaged.wrapping_add(read_out(self.readout, *steps, *averaged, sums, y));
+            *averaged =
+                averaged.wrapping_add(read_out(self.facts.readout, *steps, *averaged, sums, y));
         }
         // Stops instead of wrapping: a stream that is ready stays ready, also after 2^32 steps.
         *steps = steps.saturating_add(1);
@@ -332,10 +337,10 @@ impl Model<'_> {
 
     /// The outputs of the read-out as the state has them; of a state of another model, words without meaning.
     pub fn output<'s>(&self, state: &'s StateRef) -> Output<'s> {
-        let (from, outputs) = (self.output_at, self.outputs());
+        let (from, outputs) = (self.facts.output_at, self.outputs());
         #[cfg(any(feature = "readouts", test))]
-        if self.readout != Readout::Last {
-            let divisor = match self.readout {
+        if self.facts.readout != Readout::Last {
+            let divisor = match self.facts.readout {
                 Readout::Exponential { .. } => 1 << 15,
                 _ => state.averaged.max(1),
             };
@@ -362,7 +367,7 @@ impl Model<'_> {
             #[cfg(any(feature = "readouts", test))]
             divisor: 0,
             frac: self.output_frac(),
-            ready: steps >= self.warm_up_steps as u32,
+            ready: steps >= self.facts.warm_up_steps as u32,
         }
     }
 
@@ -394,7 +399,7 @@ impl Model<'_> {
     /// # Errors
     /// [`StateError::NoSelfTest`], [`StateError::SelfTest`], or as [`step`](Self::step).
     pub fn self_test(&self, state: &mut StateRef) -> Result<(), StateError> {
-        let test = self.self_test.ok_or(StateError::NoSelfTest)?;
+        let test = self.facts.self_test.ok_or(StateError::NoSelfTest)?;
         state.reset(self)?;
         let mut digest = Digest::default();
         let width = 2 * self.features();
@@ -405,7 +410,7 @@ impl Model<'_> {
                 break;
             }
             rest = others;
-            let params = self.features.as_chunks().0;
+            let params = self.facts.features.as_chunks().0;
             let values = sample.as_chunks().0.iter().zip(params);
             for (x, (&raw, p)) in state.words.iter_mut().zip(values) {
                 *x = kernel::Active::condition(p, i16::from_le_bytes(raw) as i32);

@@ -184,7 +184,10 @@ impl Model<'_> {
             for i in 0..rows {
                 let t = if forward { i } else { rows - 1 - i };
                 let row = row_of(words, t, row_len);
-                let outputs = state.words.get_mut(self.output_at..).unwrap_or_default();
+                let outputs = state
+                    .words
+                    .get_mut(self.facts.output_at..)
+                    .unwrap_or_default();
                 for (to, &y) in outputs.iter_mut().zip(row.iter()).take(self.outputs()) {
                     *to = y;
                 }
@@ -277,7 +280,7 @@ impl Model<'_> {
                 words,
                 ..
             } = state;
-            let outputs = words.get_mut(self.output_at..).unwrap_or_default();
+            let outputs = words.get_mut(self.facts.output_at..).unwrap_or_default();
             let padded = align4(self.outputs());
             let (y, sums) = outputs.split_at_mut_checked(padded).unwrap_or_default();
             let y = y.get(..self.outputs()).unwrap_or_default();

@@ -567,11 +567,13 @@ fn write_dense(
 pub fn read(model: &Model<'_>) -> QuantModel {
     let layout = model.layout();
     let features = model
+        .facts
         .features
         .chunks_exact(crate::artifact::FEATURE_PARAMS)
         .map(FeatureParams::read)
         .collect();
     let limits = model
+        .facts
         .limits
         .chunks_exact(crate::artifact::FEATURE_LIMITS)
         .map(Limits::read)
@@ -584,7 +586,7 @@ pub fn read(model: &Model<'_>) -> QuantModel {
             Layer::Dense(d) => QuantLayer::Dense(read_dense(d, layout)),
         })
         .collect();
-    let vectors = model.self_test.map_or(&[][..], |test| test.vectors);
+    let vectors = model.facts.self_test.map_or(&[][..], |test| test.vectors);
     QuantModel {
         name: model.name().to_string(),
         classes: model.classes().map(str::to_string).collect(),

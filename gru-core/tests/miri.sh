@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # miri.sh [all]: gru-core under Miri, which needs a nightly toolchain with miri and rust-src. On this machine the unit tests and the
-# queue between two threads, on a big-endian one load and step of sound and hostile artifacts, with every check. With `all` also
+# queue between two threads, on a big-endian one load and step of sound and hostile artifacts, with every check. With `all` also the
 # integration tests on this machine, load and step among them, in the sizes that they have under Miri, and on the big-endian one the
 # digests that all machines have: nine models with every option over 1,000 steps, eleven larger ones over 100, windows.
 # Miri has one thread, so parts run as processes beside each other.
@@ -47,8 +47,7 @@ if [ $all = yes ]; then
     for run in windows_have_the_digest_of_every_machine hundred_steps_0 hundred_steps_1 tiny_models_0 tiny_models_1; do
         digests "$run" & jobs+=($!)
     done
-    # Not seen to their end on any machine yet, an hour of CPU each: half_bytes, roundtrip, sparse.
-    for test in decision example_artifact kernels tanh_table windows; do
+    for test in decision example_artifact half_bytes kernels roundtrip sparse tanh_table windows; do
         miri --features std,f32,update --test "$test" & jobs+=($!)
     done
     wait_for_all

@@ -8,7 +8,9 @@ mod vectors;
 
 use core::hint::black_box;
 use cortex_m_rt::entry;
-use gru_core::{Loader, Model, State};
+#[cfg(not(feature = "embedded"))]
+use gru_core::Loader;
+use gru_core::{Model, State};
 use semihosting::process;
 
 #[expect(
@@ -20,12 +22,10 @@ mod workload {
 }
 use workload::{FEATURES, OUTPUTS, SOFTMAX, STATE};
 
-/// Keeps the artifact at a multiple of four.
-#[repr(C, align(4))]
-struct Artifact<B: ?Sized>(B);
-
-static ARTIFACT: &Artifact<[u8]> =
-    &Artifact(*include_bytes!(concat!(env!("OUT_DIR"), "/model.bin")));
+#[cfg(not(feature = "embedded"))]
+static ARTIFACT: &[u8] = gru_core::include_artifact!(concat!(env!("OUT_DIR"), "/model.bin"));
+#[cfg(feature = "embedded")]
+const MODEL: &Model<'static> = gru_core::include_model!(concat!(env!("OUT_DIR"), "/model.bin"));
 
 /// What one stream needs.
 struct Stream {
@@ -60,8 +60,12 @@ fn main() -> ! {
         outputs: [0; OUTPUTS],
     };
     let stream = STREAM;
+    #[cfg(feature = "embedded")]
+    let model = MODEL;
+    #[cfg(not(feature = "embedded"))]
     let mut loader = Loader::new();
-    let Ok(model) = loader.load(&ARTIFACT.0) else {
+    #[cfg(not(feature = "embedded"))]
+    let Ok(model) = loader.load(ARTIFACT) else {
         process::exit(2);
     };
     if stream.state.bind(model).is_err() {

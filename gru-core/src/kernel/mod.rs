@@ -125,12 +125,12 @@ pub(crate) const ACTIVATIONS: bool = cfg!(any(feature = "activations", test));
 
 /// A loaded model's layout: where there is only one, the compiler knows it.
 #[inline(always)]
-pub(crate) fn known(layout: Layout) -> Layout {
+pub(crate) const fn known(layout: Layout) -> Layout {
     match Active::HALVED {
         _ if PORTABLE => layout,
-        Some(halved) if layout == halved => halved,
+        Some(halved) if layout.is(halved) => halved,
         _ => match Active::SPARSE {
-            Some(sparse) if layout == sparse => sparse,
+            Some(sparse) if layout.is(sparse) => sparse,
             _ => PREFERRED_LAYOUT,
         },
     }
@@ -138,10 +138,10 @@ pub(crate) fn known(layout: Layout) -> Layout {
 
 /// The layout of the blocks of a loaded model: [`Layout::unpruned`] of its own.
 #[inline(always)]
-pub(crate) fn unpruned(layout: Layout) -> Layout {
+pub(crate) const fn unpruned(layout: Layout) -> Layout {
     match Active::HALVED {
         _ if PORTABLE => layout.unpruned(),
-        Some(halved) if layout == halved => halved,
+        Some(halved) if layout.is(halved) => halved,
         _ => PREFERRED_LAYOUT,
     }
 }

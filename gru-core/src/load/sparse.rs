@@ -1,5 +1,6 @@
 //! The checks of recurrent weights that are left out.
 
+use super::byte_at;
 use crate::header::Reader;
 use crate::kernel::unpruned;
 use crate::layout::{GATES, Layout};
@@ -9,12 +10,15 @@ use crate::sparse::{Panel, Panels, list_len};
 impl<'a> Reader<'a> {
     /// A layer whose length [`Panels::measure`] has found.
     #[inline(never)]
-    pub(super) fn panels(&mut self, g: &GruLayer<'a>) {
+    pub(super) const fn panels(&mut self, g: &GruLayer<'a>) {
         let (layout, input, units) = (unpruned(g.layout), g.input(), g.units());
-        for panel in Panels::new(layout, input, units, g.blocks) {
+        let mut panels = Panels::new(layout, input, units, g.blocks);
+        while let Some(panel) = panels.next_panel() {
             // Pairs that the layer has, upwards; zeros behind them.
             let mut least = 0;
-            for &pair in panel.pairs {
+            let mut rest = panel.pairs;
+            while let Some((&pair, others)) = rest.split_first() {
+                rest = others;
                 let pair = pair as usize;
                 if pair < least || 2 * pair >= units {
                     self.not_canonical();
@@ -34,27 +38,36 @@ impl<'a> Reader<'a> {
 }
 
 /// Whether a pair is there for nothing but zeros, and is not the only one and the first of all.
-fn has_empty_pair(layout: Layout, input: usize, panel: &Panel<'_>) -> bool {
-    if panel.pairs == [0] {
+const fn has_empty_pair(layout: Layout, input: usize, panel: &Panel<'_>) -> bool {
+    if matches!(panel.pairs, [0]) {
         return false;
     }
     let columns = panel.columns();
-    let block_len = layout.gru_block_len(input, columns).max(1);
+    let block_len = layout.gru_block_len(input, columns);
     let mut seen = true;
-    for column in 0..columns {
+    let mut column = 0;
+    while column < columns {
         if column % 2 == 0 {
             if !seen {
                 return true;
             }
             seen = false;
         }
-        for block in panel.blocks.chunks_exact(block_len) {
-            for row in 0..GATES * layout.gru_group() {
+        let mut blocks = panel.blocks;
+        while let Some((block, others)) = blocks.split_at_checked(block_len)
+            && block_len != 0
+        {
+            blocks = others;
+            let mut row = 0;
+            while row < GATES * layout.gru_group() {
                 let (gate, unit) = (row % GATES, row / GATES);
                 let place = layout.gru_weight((input, columns), true, gate, unit, column);
-                seen |= place.decode(block.get(place.byte).copied().unwrap_or(0)) != 0;
+                let byte = byte_at(block, place.byte);
+                seen |= place.decode(byte) != 0;
+                row += 1;
             }
         }
+        column += 1;
     }
     !seen
 }
