@@ -147,7 +147,7 @@ impl<'a> Reader<'a> {
         self.case(2) == 1
     }
 
-    #[inline(never)]
+    #[inline(always)]
     const fn short(&mut self) -> u16 {
         self.number(16) as u16
     }

@@ -351,9 +351,12 @@ impl<'a> Model<'a> {
         self.layers.clear();
         for n in 0..facts.layers {
             reader.layer = n;
-            let layer = reader.layer(facts, self.layers.last());
             // After an error there may be more than there is room for.
-            if self.layers.push(layer).is_err() {
+            if self
+                .layers
+                .push(reader.layer(facts, self.layers.last()))
+                .is_err()
+            {
                 break;
             }
         }
@@ -800,13 +803,14 @@ impl<'a> Reader<'a> {
         let bits = if dense { 8 } else { layout.weight_bits() };
         let [first, second] = rows.columns;
         let all = (first << (rows.shift & 7)) + second > (MAX_ROW_SUM / 128) as usize || bits == 4;
-        let (bytes, first_len) = if dense {
+        let (first_len, len) = if dense {
             let len = layout.dense_rows_len(first);
-            (self.take(len), len)
+            (len, len)
         } else {
             let len = layout.gru_part_len(first);
-            (self.take(len + layout.gru_part_len(second)), len)
+            (len, len + layout.gru_part_len(second))
         };
+        let bytes = self.take(len);
         if layout.is(Layout::Winograd) {
             let (w, u): (&[u8], &[u8]) = match bytes.split_at_checked(first_len) {
                 Some(parts) => parts,
@@ -815,58 +819,56 @@ impl<'a> Reader<'a> {
             self.heads(w, layout.rows_len(RESET, first));
             self.heads(u, layout.rows_len(RESET, second));
         }
-        if !dense {
-            self.pad(bytes.len());
+        // In most layouts there is never anything behind it.
+        if !dense && !len.is_multiple_of(4) {
+            self.pad(len);
         }
-        let mut unit = 0;
-        while unit < rows.group() {
-            let mut gate = 0;
-            while gate < rows.gates {
-                let mut both = 0;
-                let mut part = 0;
-                while part < 2 {
-                    let (n, real) = (rows.columns[part], rows.real(part));
+        let mut at = At {
+            bytes,
+            unit: 0,
+            gate: 0,
+            part: 0,
+            sum: 0,
+        };
+        while at.unit < rows.group() {
+            at.gate = 0;
+            while at.gate < rows.gates {
+                // The candidate's parts have an accumulator each.
+                let joint = at.gate != CANDIDATE;
+                at.sum = 0;
+                at.part = 0;
+                while at.part < 2 {
+                    let n = rows.columns[at.part & 1];
                     let columns = match dense {
                         true => layout.columns(n),
-                        false => layout.gru_columns(gate, n),
+                        false => layout.gru_columns(at.gate, n),
                     };
-                    let used = if (unit as isize) < rows.used { real } else { 0 };
-                    let mut sum = 0;
+                    let used = if (at.unit as isize) < rows.used {
+                        rows.real(at.part)
+                    } else {
+                        0
+                    };
                     let mut column = if all { 0 } else { used };
                     while column < columns {
-                        let place = match dense {
-                            true => layout.dense_weight(n, unit, column),
-                            false => {
-                                layout.gru_weight((first, second), part == 1, gate, unit, column)
-                            }
-                        };
-                        let byte = byte_at(bytes, place.byte);
-                        let w = place.decode(byte).unsigned_abs() as u32;
+                        let w = rows.weigh(&mut at, column);
                         if w != 0 && column >= used {
                             self.not_canonical();
                         }
                         if bits == 4 {
                             self.range(Field::Weight, w / 16, 7);
                         }
-                        sum += w;
                         column += 1;
                     }
-                    // The candidate's parts have an accumulator each.
-                    both = if gate != CANDIDATE {
-                        both + (sum << if part == 0 { rows.shift & 7 } else { 0 })
-                    } else if sum > both {
-                        sum
-                    } else {
-                        both
-                    };
-                    part += 1;
+                    if at.sum > MAX_ROW_SUM {
+                        self.fail(LoadError::Overflow { layer: self.layer });
+                    }
+                    // The shift is that of the part that comes first.
+                    at.sum = if joint { at.sum << (rows.shift & 7) } else { 0 };
+                    at.part += 1;
                 }
-                if both > MAX_ROW_SUM {
-                    self.fail(LoadError::Overflow { layer: self.layer });
-                }
-                gate += 1;
+                at.gate += 1;
             }
-            unit += 1;
+            at.unit += 1;
         }
     }
 
@@ -915,7 +917,32 @@ struct Rows {
     shift: u8,
 }
 
+/// One of them.
+struct At<'a> {
+    /// The bytes of all.
+    bytes: &'a [u8],
+    unit: usize,
+    gate: usize,
+    part: usize,
+    /// Of the magnitudes of its weights so far.
+    sum: u32,
+}
+
 impl Rows {
+    /// The weight there, and on to the next column. Apart, for the stack's sake: nothing of it is kept from column to column.
+    #[inline(never)]
+    const fn weigh(&self, at: &mut At<'_>, column: usize) -> u32 {
+        let layout = unpruned(self.layout);
+        let [first, second] = self.columns;
+        let place = match self.is_dense() {
+            true => layout.dense_weight(first, at.unit, column),
+            false => layout.gru_weight((first, second), at.part == 1, at.gate, at.unit, column),
+        };
+        let w = place.decode(byte_at(at.bytes, place.byte)).unsigned_abs() as u32;
+        at.sum += w;
+        w
+    }
+
     const fn is_dense(&self) -> bool {
         self.gates == 1
     }
