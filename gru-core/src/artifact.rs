@@ -419,9 +419,9 @@ impl Halves {
     pub(crate) const fn update(&mut self, bytes: &[u8]) {
         let mut register = self.0;
         let mut rest = bytes;
-        while let Some((&byte, others)) = rest.split_first() {
+        while let [byte, others @ ..] = rest {
             rest = others;
-            register ^= byte as u32;
+            register ^= *byte as u32;
             register = (register >> 4) ^ Self::TABLE[(register & 15) as usize];
             register = (register >> 4) ^ Self::TABLE[(register & 15) as usize];
         }

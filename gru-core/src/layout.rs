@@ -136,13 +136,13 @@ impl Layout {
         Self::Lanes,
     ];
 
-    /// The layout with this number in a header.
     /// `==`, which is not for constant functions.
     #[inline(always)]
     pub(crate) const fn is(self, other: Self) -> bool {
         self as u8 == other as u8
     }
 
+    /// The layout with this number in a header.
     pub(crate) const fn numbered(number: usize) -> Option<Self> {
         if number < Self::ALL.len() {
             Some(Self::ALL[number])

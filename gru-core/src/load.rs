@@ -277,6 +277,12 @@ impl LoadError {
             Self::BadCrc { .. } => "the artifact is damaged: another checksum than the stored one",
             Self::Misaligned => "the artifact does not start at a multiple of four",
             Self::Header => "the artifact's header cannot be read",
+            Self::Layout { found, .. } if found.weight_bits() == 4 => {
+                "4-bit weights in a layout that this target reads with the feature `int4` or `portable` of gru-core, if at all"
+            }
+            Self::Layout { found, .. } if found.is_sparse() => {
+                "sparse weights in a layout that this target reads with the feature `sparse` or `portable` of gru-core, if at all"
+            }
             Self::Layout { .. } => {
                 "the artifact's weights are in another layout than this target's kernel reads"
             }
@@ -795,7 +801,7 @@ impl<'a> Reader<'a> {
     /// The weights of a block of rows: refuses padding that is not zero, and rows whose accumulators, at most
     /// `32768 · Σ|w|`, could overflow.
     ///
-    /// Where rows are not long only padding needs a look. Weights of 4 bits are symmetric.
+    /// Where rows are not long only padding needs a look, unless weights have 4 bits, of whose values one is refused.
     #[inline(never)]
     const fn rows(&mut self, rows: &Rows) {
         let layout = unpruned(rows.layout);
@@ -819,7 +825,7 @@ impl<'a> Reader<'a> {
             self.heads(w, layout.rows_len(RESET, first));
             self.heads(u, layout.rows_len(RESET, second));
         }
-        // In most layouts there is never anything behind it.
+        // The blocks of most layouts are whole words whatever their size.
         if !dense && !len.is_multiple_of(4) {
             self.pad(len);
         }
@@ -854,15 +860,15 @@ impl<'a> Reader<'a> {
                         if w != 0 && column >= used {
                             self.not_canonical();
                         }
-                        if bits == 4 {
-                            self.range(Field::Weight, w / 16, 7);
+                        if bits == 4 && w / 16 > 7 {
+                            self.out_of_range(Field::Weight, w / 16, 7);
                         }
                         column += 1;
                     }
                     if at.sum > MAX_ROW_SUM {
                         self.fail(LoadError::Overflow { layer: self.layer });
                     }
-                    // The shift is that of the part that comes first.
+                    // The shift is that of the first part; behind the second one the sum has been used.
                     at.sum = if joint { at.sum << (rows.shift & 7) } else { 0 };
                     at.part += 1;
                 }
@@ -966,10 +972,8 @@ impl Rows {
 
 /// The byte at a place, 0 beyond the end.
 const fn byte_at(bytes: &[u8], at: usize) -> u8 {
-    match bytes.split_at_checked(at) {
-        Some((_, [byte, ..])) => *byte,
-        _ => 0,
-    }
+    // Not `split_at_checked`, which constants take longer over.
+    if at < bytes.len() { bytes[at] } else { 0 }
 }
 
 /// The largest sum of a row's weights whose accumulator stays below 2^31, whatever the activations.
