@@ -27,7 +27,7 @@ struct Workload {
 
 fn workload(name: &str) -> Option<Workload> {
     let (features, units, outputs, softmax): (_, &'static [usize], _, _) = match name {
-        "w1" | "check" | "count" => (5, &[32], 3, true),
+        "w1" | "check" | "interrupts" | "count" => (5, &[32], 3, true),
         "w2" => (9, &[64], 6, true),
         "w3" => (10, &[154], 12, true),
         "w4" => (6, &[32, 32], 4, false),
@@ -76,7 +76,14 @@ fn main() {
     fs::write(out.join("device.x"), "").unwrap();
     println!("cargo::rustc-link-search={}", out.display());
     // `size` has neither vectors nor memory map.
-    for bin in ["step", "check", "count", "step_f32", "check_f32"] {
+    for bin in [
+        "step",
+        "check",
+        "interrupts",
+        "count",
+        "step_f32",
+        "check_f32",
+    ] {
         println!("cargo::rustc-link-arg-bin={bin}=-Tlink.x");
     }
     // Debug information beside the code confuses no tool, but unaligned segments do.
@@ -105,6 +112,10 @@ fn main() {
     let kernel = var("GRU_BENCH_KERNEL", kernel);
     match plain {
         "check" if name != "check-f32" => write_check(out, &kernel, layout),
+        "interrupts" => {
+            write_check(out, &kernel, layout);
+            write_interrupts(out, flash, &var("GRU_BENCH_PLANT", ""));
+        }
         "count" => write_count(out, &core_name, &kernel, form, layout),
         _ => {}
     }
@@ -254,6 +265,15 @@ fn write_check(out: &Path, kernel: &str, layout: Layout) {
          /// Words of the largest state.\nconst STATE: usize = {state};\n"
     );
     fs::write(out.join("check.rs"), source).unwrap();
+}
+
+/// Where the program begins, and what its handler does to a register that it does not give back.
+fn write_interrupts(out: &Path, flash: u32, plant: &str) {
+    let mut source = fs::read_to_string(out.join("check.rs")).unwrap();
+    source += &format!("/// Where the program begins.\nconst ORIGIN: u32 = {flash:#x};\n");
+    fs::write(out.join("check.rs"), source).unwrap();
+    let plant = if plant.is_empty() { "" } else { "movs r6, #0" };
+    fs::write(out.join("plant.rs"), format!("{plant:?}")).unwrap();
 }
 
 /// Puts a Dense layer before the layers, and the largest weights and multipliers into some of them.

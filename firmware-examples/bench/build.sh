@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # build.sh CORE WORKLOAD OUT.elf: builds the measured program.
-# WORKLOAD "check" (or "check-f32") builds the program that compares with the host's results instead,
+# WORKLOAD "check" (or "check-f32") builds the program that compares with the host's results instead, "interrupts" one that does so
+# while an interrupt comes again and again,
 # "count" (or "count-int4", "count-sparse50") the one that counts instructions by itself (see count.sh).
 # "size" (or "size-int4", "size-sparse") builds load and step and nothing else, without vectors and start-up: see size.sh.
 # CORE: m0plus m3 m4 m7 m33 m55. WORKLOAD: w1 ... w5, with a suffix -f32, -small (opt-level s, as size; all others 3),
@@ -27,7 +28,7 @@ case $workload in
     w[1-5]-fast) bin=step features=unrolled ;;
     w[1-5]-embedded) bin=step features=embedded ;;
     w[1-5]-sparse[1-9]*) bin=step features=sparse ;;
-    check|count) bin=$workload features="" ;;
+    check|interrupts|count) bin=$workload features="" ;;
     size) bin=size features="" ;;
     size-int4|size-sparse) bin=size features=${workload#size-} ;;
     check-small) bin=check features="" ;;

@@ -997,7 +997,8 @@ pub const NOT_PROMISED: [(&str, &str); 11] = [
     (
         "interrupt latency of your queue",
         "row 20 measures the hand-over of samples between two threads, which gru-core/tests/race.sh and miri.sh check for \
-         races; no timer interrupt is emulated at every phase, and priorities are the application's",
+         races; that a step may be interrupted anywhere, firmware-examples/bench/check.sh shows (form `interrupts`). A step masks \
+         no interrupt; priorities are the application's",
     ),
     (
         "as many instructions whatever the read-out and the gaps",
