@@ -20,6 +20,7 @@ const NOT_SERIALIZED: [(&str, &[&str]); 5] = [
             "GruLayer",
             "DenseLayer",
             "Loader",
+            "Embedded",
             "Verify",
         ],
     ),

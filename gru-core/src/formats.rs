@@ -3,11 +3,18 @@
 use crate::artifact::Crc32;
 #[cfg(feature = "decision")]
 use crate::decision::{DeciderBuf, Stream};
+use crate::load::Embedded;
 use crate::model::{DenseLayer, GruLayer, Model};
 use crate::slot::Gate;
 use crate::state::StateBuf;
 use crate::window::WindowBuf;
 use defmt::{Format, Formatter, write};
+
+impl Format for Embedded<[u8]> {
+    fn format(&self, f: Formatter<'_>) {
+        write!(f, "Embedded({=usize} bytes)", self.0.len());
+    }
+}
 
 impl Format for Model<'_> {
     fn format(&self, f: Formatter<'_>) {
