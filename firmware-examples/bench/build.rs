@@ -269,9 +269,8 @@ fn write_check(out: &Path, kernel: &str, layout: Layout) {
 
 /// Where the program begins, and what its handler does to a register that it does not give back.
 fn write_interrupts(out: &Path, flash: u32, plant: &str) {
-    let mut source = fs::read_to_string(out.join("check.rs")).unwrap();
-    source += &format!("/// Where the program begins.\nconst ORIGIN: u32 = {flash:#x};\n");
-    fs::write(out.join("check.rs"), source).unwrap();
+    let source = format!("/// Where the program begins.\nconst ORIGIN: u32 = {flash:#x};\n");
+    fs::write(out.join("interrupts.rs"), source).unwrap();
     let plant = if plant.is_empty() { "" } else { "movs r6, #0" };
     fs::write(out.join("plant.rs"), format!("{plant:?}")).unwrap();
 }

@@ -240,11 +240,7 @@ impl core::fmt::Display for LoadError {
                 f,
                 "weights in the layout {found:?}, this program takes {expected:?} only"
             ),
-            Self::Feature(feature) => write!(
-                f,
-                "the model needs the feature `{}` of gru-core",
-                feature.name()
-            ),
+            Self::Feature(feature) => f.write_str(feature.reason()),
             Self::NotCanonical => f.write_str("not the canonical form of this model"),
             Self::Range {
                 field,
@@ -442,8 +438,9 @@ impl<'a> Reader<'a> {
         if have < need {
             self.fail(LoadError::Truncated { have, need });
         }
-        let found = self.word().to_le_bytes();
-        if u32::from_le_bytes(found) != u32::from_le_bytes(MAGIC) {
+        let found = self.word();
+        if found != u32::from_le_bytes(MAGIC) {
+            let found = found.to_le_bytes();
             self.fail(LoadError::BadMagic { found });
         }
         let found = self.half() as u16;

@@ -15,7 +15,7 @@ use heapless::Vec;
 
 /// A model that has passed every check of [`Model::load`].
 #[derive(Debug, Clone)]
-#[repr(C)]
+#[repr(C)] // What is read at every step comes first: loads of M0 and M0+ reach 124 bytes.
 pub struct Model<'a> {
     pub(crate) facts: Facts<'a>,
     pub(crate) layers: Vec<Layer<'a>, MAX_LAYERS>,
@@ -197,17 +197,7 @@ impl Variant {
     /// Whether it is that one.
     #[cfg(any(gru_portable, test))]
     pub(crate) const fn is_main(&self) -> bool {
-        matches!(
-            self,
-            Self {
-                activation: Activation::Tanh,
-                recurrent_activation: Activation::Sigmoid,
-                exponent: 0,
-                recurrent_exponent: 0,
-                reset_after: true,
-                clip: 32767,
-            }
-        )
+        matches!(*self, Self::MAIN)
     }
 }
 

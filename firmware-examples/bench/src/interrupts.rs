@@ -9,13 +9,13 @@
 
 mod vectors;
 
-use core::ptr;
 use core::sync::atomic::{AtomicU32, Ordering};
 use cortex_m_rt::{ExceptionFrame, entry, exception};
 use gru_core::{Model, State};
 use semihosting::{println, process};
 
 include!(concat!(env!("OUT_DIR"), "/check.rs"));
+include!(concat!(env!("OUT_DIR"), "/interrupts.rs"));
 
 const ARTIFACTS: &[u8] = gru_core::include_artifact!(concat!(env!("OUT_DIR"), "/check.bin"));
 
@@ -111,7 +111,7 @@ extern "C" fn on_tick(frame: *const u32) {
         );
     }
     // SAFETY: the thread uses it only while SysTick is off, and SysTick does not interrupt itself.
-    let other = unsafe { &mut *ptr::addr_of_mut!(OTHER) };
+    let other = unsafe { &mut *(&raw mut OTHER) };
     if other.step() {
         other.wrong += (other.sum != other.wanted) as u32;
         other.reset();
@@ -177,9 +177,9 @@ fn main() -> ! {
         let Some((bytes, others)) = rest.split_at_checked(len) else {
             process::exit(3);
         };
-        if models == OTHERS {
+        if models == INTERRUPTING {
             // SAFETY: SysTick is off.
-            let other = unsafe { &mut *ptr::addr_of_mut!(OTHER) };
+            let other = unsafe { &mut *(&raw mut OTHER) };
             other.model = Model::load(bytes).ok();
             let Some(model) = &other.model else {
                 process::exit(3);
@@ -191,14 +191,14 @@ fn main() -> ! {
             other.wanted = other.sum;
             other.reset();
         }
-        if models > OTHERS {
+        if models > INTERRUPTING {
             wrong += !agrees(bytes) as i32;
         }
         models += 1;
         rest = others;
     }
     // SAFETY: SysTick is off.
-    let other = unsafe { &mut *ptr::addr_of_mut!(OTHER) };
+    let other = unsafe { &mut *(&raw mut OTHER) };
     let interrupts = INTERRUPTS.load(Ordering::Relaxed);
     let seen = SEEN.iter().map(|word| word.load(Ordering::Relaxed));
     let instructions: u32 = seen.map(u32::count_ones).sum();
@@ -213,7 +213,7 @@ fn main() -> ! {
 }
 
 /// The model of this number is that of the interrupt; those behind it are interrupted.
-const OTHERS: i32 = 10;
+const INTERRUPTING: i32 = 10;
 
 #[exception]
 unsafe fn HardFault(_: &ExceptionFrame) -> ! {
