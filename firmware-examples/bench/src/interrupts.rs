@@ -54,6 +54,11 @@ static mut OTHER: Other = Other {
     wrong: 0,
 };
 
+/// For one at a time: the handler, or the thread while SysTick is off.
+fn other_stream() -> *mut Other {
+    &raw mut OTHER
+}
+
 impl Other {
     /// One step; whether it was the last one before the next reset.
     fn step(&mut self) -> bool {
@@ -111,7 +116,7 @@ extern "C" fn on_tick(frame: *const u32) {
         );
     }
     // SAFETY: the thread uses it only while SysTick is off, and SysTick does not interrupt itself.
-    let other = unsafe { &mut *(&raw mut OTHER) };
+    let other = unsafe { &mut *other_stream() };
     if other.step() {
         other.wrong += (other.sum != other.wanted) as u32;
         other.reset();
@@ -179,7 +184,7 @@ fn main() -> ! {
         };
         if models == INTERRUPTING {
             // SAFETY: SysTick is off.
-            let other = unsafe { &mut *(&raw mut OTHER) };
+            let other = unsafe { &mut *other_stream() };
             other.model = Model::load(bytes).ok();
             let Some(model) = &other.model else {
                 process::exit(3);
@@ -198,7 +203,7 @@ fn main() -> ! {
         rest = others;
     }
     // SAFETY: SysTick is off.
-    let other = unsafe { &mut *(&raw mut OTHER) };
+    let other = unsafe { &mut *other_stream() };
     let interrupts = INTERRUPTS.load(Ordering::Relaxed);
     let seen = SEEN.iter().map(|word| word.load(Ordering::Relaxed));
     let instructions: u32 = seen.map(u32::count_ones).sum();
