@@ -14,6 +14,12 @@ use crate::tanh_nodes::NODES;
 pub use crate::tanh_table::TANH_TABLE;
 use serde::{Deserialize, Serialize};
 
+// The kernels in assembly saturate the place in the table and not the value, so the fraction of a value beyond must not count.
+const _: () = assert!(
+    TANH_TABLE[0] as u16 == 0 && TANH_TABLE[511] as u16 == 0,
+    "both ends of the table are flat"
+);
+
 /// An activation function of the integer path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]

@@ -97,7 +97,7 @@
 //! [`Loader`] stands; that of [`include_model!`] is in flash.
 //!
 //! Kernels follow the optimization level of this crate: at `s` and `z` M4, M7, M33, M0 and M0+ have kernels and a table of
-//! tanh of their own for 6 to 33 % (M0+: 23 to 37 %) more instructions a step (the more, the fewer units); feature
+//! tanh of their own for 7 to 34 % (M0+: 23 to 37 %) more instructions a step (the more, the fewer units); feature
 //! `unrolled` puts quick ones in their place.
 //!
 //! # Features

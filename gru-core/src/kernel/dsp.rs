@@ -266,109 +266,100 @@ macro_rules! gru_passes {
 }
 
 /// The gates of two units, and the next ones as long as there are any: sums of A in r3, r5, r7 and of B in r2, r4, r6, those of the
-/// candidate's input part on the stack, parameters of A at r0, of B at r0 + 16.
+/// candidate's input part on the stack, parameters of A at r0, of B at r0 + 16. What saturates is the place in the table, whose ends
+/// are flat. Both units side by side, so that loads stand together (M4), no result is read at once (M33), and the instructions that
+/// only M7's first pipe has alternate with others.
 #[cfg(gru_dsp)]
 macro_rules! gru_gates {
     () => {
         concat!(
-            "ldr.w r8, [r0]\n",
-            "ldr.w r11, [r0, #8]\n",
-            "ldr.w r10, [r0, #4]\n",
-            "ldr.w lr, [sp, #GRU_SUMS]\n",
+            // v of r and z
+            "ldr.w r8, [r0], #32\n",
+            "ldr r9, [r0, #-24]\n",
+            "ldr r10, [r0, #-16]\n",
+            "ldr r11, [r0, #-8]\n",
+            "ldr.w lr, [sp, #GRU_SUMS + 4]\n",
             "ldr.w r1, [sp, #GRU_TABLE]\n",
-            // v_r in r9, v_z in r12
-            "smulwb r9, r3, r8\n",
-            "smulwt r12, r5, r8\n",
-            "sxtah r9, r9, r11\n",
-            "sxtah r12, r12, r11, ror #16\n",
-            "ssat r9, #16, r9\n",
-            "ssat r12, #16, r12\n",
-            "pkhbt r8, r9, r12, lsl #16\n",
-            "and r8, r8, #0x007f007f\n",
-            "asr r9, r9, #7\n",
-            "asr r12, r12, #7\n",
-            "ldr.w r9, [r1, r9, lsl #2]\n",
-            "ldr.w r12, [r1, r12, lsl #2]\n",
-            "ldr.w r3, [r0, #12]\n",
-            "ldr.w r5, [sp, #GRU_SHIFT]\n",
-            "lsl r8, r8, #8\n",
-            // nx in lr, nh in r7; r - 1/2 in the top of r9, z - 1/2 in the top of r12
-            "smulwb lr, lr, r10\n",
-            "smulwt r7, r7, r10\n",
-            "smlabb r9, r9, r8, r9\n",
-            "smlabt r12, r12, r8, r12\n",
-            "sxtah r7, r7, r3, ror #16\n",
-            "sxtah lr, lr, r3\n",
-            "ssat r7, #16, r7\n",
-            "smultb r9, r9, r7\n",
-            "add.w r9, r9, r7, lsl #15\n",
-            "asr r9, r9, r5\n",
-            "add lr, r9\n",
-            "ssat lr, #16, lr\n",
-            "asr r9, lr, #7\n",
-            "ubfx lr, lr, #0, #7\n",
-            "ldr.w r9, [r1, r9, lsl #2]\n",
-            // the other unit's parameters; n in the top of r9
-            "ldr.w r8, [r0, #16]\n",
-            "ldr.w r10, [r0, #20]\n",
-            "ldr.w r11, [r0, #24]\n",
-            "lsl lr, lr, #8\n",
-            "smlabb r9, r9, lr, r9\n",
-            // unit B: v_r in r3, v_z in r7
-            "smulwb r3, r2, r8\n",
-            "smulwt r7, r4, r8\n",
-            "sxtah r3, r3, r11\n",
-            "sxtah r7, r7, r11, ror #16\n",
-            "ssat r3, #16, r3\n",
-            "ssat r7, #16, r7\n",
-            "pkhbt r8, r3, r7, lsl #16\n",
-            "and r8, r8, #0x007f007f\n",
-            "asr r3, r3, #7\n",
-            "asr r7, r7, #7\n",
-            "ldr.w r3, [r1, r3, lsl #2]\n",
-            "ldr.w r7, [r1, r7, lsl #2]\n",
-            "ldr.w r2, [sp, #GRU_SUMS + 4]\n",
-            "ldr.w r4, [r0, #28]\n",
-            "ldr.w lr, [sp, #GRU_H]\n",
-            "lsl r8, r8, #8\n",
+            "smulwb r3, r3, r8\n",
+            "smulwt r5, r5, r8\n",
+            "sxtah r3, r3, r9\n",
             "smulwb r2, r2, r10\n",
-            "smulwt r6, r6, r10\n",
-            "smlabb r3, r3, r8, r3\n",
-            "smlabt r7, r7, r8, r7\n",
-            "sxtah r6, r6, r4, ror #16\n",
-            "sxtah r2, r2, r4\n",
-            "ssat r6, #16, r6\n",
-            "smultb r3, r3, r6\n",
-            "add.w r3, r3, r6, lsl #15\n",
-            "asr r3, r3, r5\n",
-            "add r2, r3\n",
-            "ssat r2, #16, r2\n",
-            "asr r3, r2, #7\n",
-            "ubfx r2, r2, #0, #7\n",
+            "sxtah r5, r5, r9, ror #16\n",
+            "smulwt r4, r4, r10\n",
+            "sxtah r2, r2, r11\n",
+            "mov r12, #0x7f007f00\n",
+            "pkhbt r8, r3, r5, lsl #16\n",
+            "sxtah r4, r4, r11, ror #16\n",
+            "and r8, r12, r8, lsl #8\n",
+            "ssat r3, #9, r3, asr #7\n",
+            "ssat r5, #9, r5, asr #7\n",
+            "pkhbt r9, r2, r4, lsl #16\n",
+            "ssat r4, #9, r4, asr #7\n",
+            "ssat r2, #9, r2, asr #7\n",
+            "and r9, r12, r9, lsl #8\n",
+            "ldr r10, [r0, #-12]\n",
+            "ldr r11, [r0, #-4]\n",
+            "ldr.w r5, [r1, r5, lsl #2]\n",
+            "ldr.w r4, [r1, r4, lsl #2]\n",
+            "ldr.w r2, [r1, r2, lsl #2]\n",
             "ldr.w r3, [r1, r3, lsl #2]\n",
-            "ldr.w r8, [lr], #4\n",
-            "ldr.w r10, [sp, #GRU_OUT]\n",
-            "ldr.w r4, [sp, #GRU_END]\n",
-            "str lr, [sp, #GRU_H]\n",
-            "lsl r2, r2, #8\n",
-            "smlabb r3, r3, r2, r3\n",
+            // r - 1/2 in the top of r3 and r2, z - 1/2 in that of r5 and r4
+            "smulwt r6, r6, r10\n",
+            "smulwb lr, lr, r10\n",
+            "smlabt r5, r5, r8, r5\n",
+            "sxtah r6, r6, r11, ror #16\n",
+            "smlabt r4, r4, r9, r4\n",
+            "sxtah lr, lr, r11\n",
+            "smlabb r2, r2, r9, r2\n",
+            "ssat r6, #16, r6\n",
+            "smlabb r3, r3, r8, r3\n",
+            // v of n: A in r8, B in lr
+            "ldr.w r10, [sp, #GRU_SHIFT]\n",
+            "ldr.w r8, [sp, #GRU_SUMS]\n",
+            "ldr r9, [r0, #-28]\n",
+            "ldr r11, [r0, #-20]\n",
+            "smulwt r7, r7, r9\n",
+            "smulwb r8, r8, r9\n",
+            "sxtah r7, r7, r11, ror #16\n",
+            "smultb r2, r2, r6\n",
+            "sxtah r8, r8, r11\n",
+            "ssat r7, #16, r7\n",
+            "add.w r2, r2, r6, lsl #15\n",
+            "smultb r3, r3, r7\n",
+            "pkhtb r5, r5, r5, asr #16\n",
+            "asr r2, r2, r10\n",
+            "pkhtb r4, r4, r4, asr #16\n",
+            "add lr, r2\n",
+            "add.w r3, r3, r7, lsl #15\n",
+            "ssat r2, #9, lr, asr #7\n",
+            "asr r3, r3, r10\n",
+            "add r8, r3\n",
+            "pkhbt r9, r8, lr, lsl #16\n",
+            "ssat r3, #9, r8, asr #7\n",
+            "and r9, r12, r9, lsl #8\n",
+            "ldr.w r11, [sp, #GRU_H]\n",
+            "ldr.w r6, [sp, #GRU_END]\n",
+            "ldr.w r7, [sp, #GRU_OUT]\n",
+            "ldr.w lr, [r1, r2, lsl #2]\n",
+            "ldr.w r8, [r1, r3, lsl #2]\n",
+            "ldr.w r10, [r11], #4\n",
+            // n in the top of r8 and lr
+            "smlabt lr, lr, r9, lr\n",
+            "smlabb r8, r8, r9, r8\n",
             // h' = h·(1/2 + t) + n·(1/2 - t) with t = z - 1/2; -32768 stands for the halves
-            "mov r11, #0x80008000\n",
-            "mov r5, #0x8000\n",
-            "pkhtb r12, r12, r12, asr #16\n",
-            "pkhbt r9, r8, r9\n",
-            "smlsd r2, r9, r12, r5\n",
-            "smuad r9, r9, r11\n",
-            "pkhtb r7, r7, r7, asr #16\n",
-            "pkhtb r3, r8, r3, asr #16\n",
-            "smuad r6, r3, r11\n",
-            "sub r2, r2, r9\n",
-            "smlsd r6, r3, r7, r6\n",
-            "add r0, #32\n",
-            "rsb r6, r6, #0x8000\n",
-            "pkhtb r6, r6, r2, asr #16\n",
-            "str r6, [lr, r10]\n",
-            "cmp r4, r0\n",
+            "mov r2, #0x80008000\n",
+            "pkhtb lr, r10, lr, asr #16\n",
+            "pkhbt r8, r10, r8\n",
+            "smuad r3, lr, r2\n",
+            "smuad r9, r8, r2\n",
+            "smlsd r3, lr, r4, r3\n",
+            "rsb r9, r9, #0x8000\n",
+            "smlsd r9, r8, r5, r9\n",
+            "str r11, [sp, #GRU_H]\n",
+            "cmp r6, r0\n",
+            "rsb r3, r3, #0x8000\n",
+            "pkhtb r9, r3, r9, asr #16\n",
+            "str r9, [r11, r7]\n",
             "bne.w 30b\n",
         )
     };
@@ -1067,7 +1058,7 @@ mod tests {
         x.iter().fold(0, |acc, &x| smlad(x, 0xff80_ff80, acc))
     }
     fn table(v: u32, f: u32) -> u32 {
-        let w = TANH_TABLE[((v as i32 >> 7) + 256) as usize];
+        let w = TANH_TABLE[((v as i32 >> 7).clamp(-256, 255) + 256) as usize];
         w.wrapping_add((halves(w).0 * f as i32) as u32)
     }
 
@@ -1108,14 +1099,14 @@ mod tests {
                 let [r, z, nh, nx] = [r, z, nh, nx].map(of);
                 let [p0, p1, p2, p3] = [p[0], p[1], p[2], p[3]].map(halves);
                 let add = |a: u32, b: i32| a.wrapping_add(b as u32);
-                let v_r = ssat(add(smulw(r, p0.0), p2.0));
-                let v_z = ssat(add(smulw(z, p0.1), p2.1));
+                let v_r = add(smulw(r, p0.0), p2.0);
+                let v_z = add(smulw(z, p0.1), p2.1);
                 let f = (pkhbt(v_r, v_z) & 0x007f_007f) << 8;
                 let (r, z) = (table(v_r, f & 0xffff), table(v_z, f >> 16));
                 let nx = add(smulw(nx, p1.0), p3.0);
                 let nh = ssat(add(smulw(nh, p1.1), p3.1));
                 let product = ((halves(r).1 * halves(nh).0) as u32).wrapping_add(nh << 15);
-                let v_n = ssat(nx.wrapping_add((product as i32 >> shift) as u32));
+                let v_n = nx.wrapping_add((product as i32 >> shift) as u32);
                 (z, table(v_n, (v_n & 127) << 8))
             };
             let ((z_a, n_a), (z_b, n_b)) = (

@@ -266,7 +266,8 @@ macro_rules! sum_pair {
 /// First the sums of twelve rows' two parts. Then the gates of four units, as
 /// [`super::portable::main_unit`] has them: pre-activations are saturated by `VQSHL #16`, so they
 /// stand in the upper halves of the lanes, and the lower halves, which saturation fills with ones,
-/// are shifted out. The order keeps dependent instructions apart.
+/// are shifted out. What that leaves at the top of a lane is the fraction times 2^25; `VMULH.U32` by the
+/// segment's rise times 2^15 is their product times 2^8. The order keeps dependent instructions apart.
 ///
 /// # Safety
 /// `blocks` points to the blocks of a layer, at a multiple of four, as many as there are groups of
@@ -318,10 +319,9 @@ unsafe fn layer_blocks(blocks: *const u8, context: Context) {
             "vldrw.u32 q1, [r11, q0, uxtw #2]",
             "vshl.i32 q3, q3, #9",
             "vqmovnb.s32 q6, q6",
-            "vshr.u32 q3, q3, #25",
-            "vshllb.s16 q2, q1, #8",
+            "vshllb.s16 q2, q1, #15",
             "vshr.s32 q0, q4, #23",
-            "vmul.i32 q3, q3, q2",
+            "vmulh.u32 q3, q3, q2",
             "vldrw.u32 q2, [r11, q0, uxtw #2]",
             "vadd.i32 q3, q3, q1",
             "vmovlb.s16 q6, q6", // nh
@@ -331,19 +331,17 @@ unsafe fn layer_blocks(blocks: *const u8, context: Context) {
             "vmul.i32 q6, q6, q3",
             "vshr.u32 q3, q7, #3",
             "vldrh.s32 q1, [r6, q3]",
-            "vshr.u32 q4, q4, #25",
-            "vshllb.s16 q0, q2, #8",
+            "vshllb.s16 q0, q2, #15",
             "vshl.s32 q6, r2",
-            "vmul.i32 q4, q4, q0",
+            "vmulh.u32 q4, q4, q0",
             "vadd.i32 q6, q6, q5",
             "vqshl.s32 q6, q6, #16", // v_n
             "adds r6, #8",
             "vshr.s32 q0, q6, #23",
             "vldrw.u32 q5, [r11, q0, uxtw #2]",
             "vshl.i32 q6, q6, #9",
-            "vshllb.s16 q0, q5, #8",
-            "vshr.u32 q6, q6, #25",
-            "vmul.i32 q6, q6, q0",
+            "vshllb.s16 q0, q5, #15",
+            "vmulh.u32 q6, q6, q0",
             "vadd.i32 q4, q4, q2",
             "vadd.i32 q6, q6, q5",
             "vshr.s32 q4, q4, #16",

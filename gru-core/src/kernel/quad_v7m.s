@@ -133,10 +133,9 @@
 	add	\out, \out, \acc, lsr #16
 	.endm
 
-	@ v = tanh of sat16(v) in the upper half; r8 = middle of the table. Clobbers r12, lr.
+	@ v = tanh of sat16(v) in the upper half; r8 = middle of the table, whose ends are flat. Clobbers r12, lr.
 	.macro	TANH v
-	ssat	\v, #16, \v
-	asr	r12, \v, #7
+	ssat	r12, #9, \v, asr #7
 	and	\v, \v, #127
 	ldr	r12, [r8, r12, lsl #2]
 	sxth	lr, r12
