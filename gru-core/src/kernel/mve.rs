@@ -34,10 +34,11 @@ struct Context {
     h: *const i16,
     units: usize,
     h_of_block: *const i16,
-    out: *mut i16,
+    /// Four values before those of the first block, and those of the last one.
+    before: *mut i16,
     half: i32,
     shift: i32,
-    end: *const i16,
+    last: *const i16,
     /// Bytes from the second pair's weights of W to the first one's of U.
     first: isize,
     w_shift: u32,
@@ -50,7 +51,7 @@ struct Context {
 const _: () = assert!(
     offset_of!(Context, h_of_block) == 16
         && offset_of!(Context, half) == 24
-        && offset_of!(Context, end) == 32
+        && offset_of!(Context, last) == 32
         && offset_of!(Context, first) == 36
         && offset_of!(Context, w_shift) == 40
         && offset_of!(Context, second) == 44
@@ -96,10 +97,10 @@ impl Kernel for Mve {
             h: h.as_ptr(),
             units,
             h_of_block: h.as_ptr(),
-            out: out.as_mut_ptr(),
+            before: out.as_mut_ptr().wrapping_sub(LANES),
             half: 32768,
             shift: (layer.nh_shift & 7) as i32 - 16,
-            end: out.as_ptr().wrapping_add(blocks * LANES),
+            last: out.as_ptr().wrapping_add((blocks - 1) * LANES),
             first: w,
             w_shift: (layer.w_shift & 7) as u32,
             second: u,
@@ -212,8 +213,9 @@ macro_rules! sum_loop {
 
 /// The sums of three rows of two units over both parts, to lanes `$a` and `$b` of Q3 (reset), Q4 (update), Q5
 /// and Q6 (the candidate's input part and its recurrent part): those of the gates go on over the state, shifted.
+/// `$first` and `$second` are instructions that come after it, put where they cost nothing.
 macro_rules! sum_pair {
-    ($shift_and_jump:literal, $a:literal, $b:literal) => {
+    ($shift_and_jump:literal, $a:literal, $b:literal, $first:literal, $second:literal) => {
         concat!(
             "ldrd r3, r5, [r9]
             movs r0, #0
@@ -247,11 +249,17 @@ macro_rules! sum_pair {
             "], q3[",
             $a,
             "], r0, r8
+            ",
+            $first,
+            "
             vmov q4[",
             $b,
             "], q4[",
             $a,
             "], r2, r10
+            ",
+            $second,
+            "
             vmov q6[",
             $b,
             "], q6[",
@@ -267,11 +275,12 @@ macro_rules! sum_pair {
 /// [`super::portable::main_unit`] has them: pre-activations are saturated by `VQSHL #16`, so they
 /// stand in the upper halves of the lanes, and the lower halves, which saturation fills with ones,
 /// are shifted out. What that leaves at the top of a lane is the fraction times 2^25; `VMULH.U32` by the
-/// segment's rise times 2^15 is their product times 2^8. The order keeps dependent instructions apart.
+/// segment's rise times 2^15 is their product times 2^8. Instructions of the three
+/// pipes (loads and stores, shifts and additions, products and widenings) alternate, which each occupy for two cycles.
 ///
 /// # Safety
 /// `blocks` points to the blocks of a layer, at a multiple of four, as many as there are groups of
-/// four values from `context.out` to `context.end`; `context.h_of_block` has as many values.
+/// four values behind `context.before` up to that at `context.last`; `context.h_of_block` has as many values.
 /// `context.x` has `context.input` values, `context.h` `context.units`; both numbers are positive.
 #[allow(unsafe_code, reason = "vector instructions")]
 #[inline(always)]
@@ -287,39 +296,37 @@ unsafe fn layer_blocks(blocks: *const u8, context: Context) {
             "ldrd r6, r7, [r9, #16]",
             "vldrw.u32 q7, [r3]",
             "3:",
-            sum_pair!("r5, r3, [r9, #36]", "0", "2"),
-            "ldr r5, [r9, #48]",
-            "add r1, r5",
-            sum_pair!("r3, r5, [r9, #40]", "1", "3"),
-            "ldrd r0, r2, [r9, #24]",
-            "vadd.i32 q0, q7, r1",
-            "vldrw.u32 q1, [q0]", // mu_r, mu_z
+            sum_pair!("r5, r3, [r9, #36]", "0", "2", "ldr r5, [r9, #48]", "add r1, r5"),
+            sum_pair!("r3, r5, [r9, #40]", "1", "3", "vadd.i32 q0, q7, r1", "vldrw.u32 q1, [q0]"), // mu_r, mu_z
             "vshllb.u16 q2, q1, #16",
+            "ldrd r0, r2, [r9, #24]",
             "vmulh.s32 q3, q3, q2",
+            "adds r1, #64",
             "vshllt.u16 q2, q1, #16",
             "vldrw.u32 q1, [q0, #8]", // b_r, b_z
             "vmulh.s32 q4, q4, q2",
+            "ldr r4, [r9, #32]",
             "vmovlb.s16 q2, q1",
             "vadd.i32 q3, q3, q2",
             "vmovlt.s16 q2, q1",
             "vldrw.u32 q1, [q0, #4]", // mw_n, mu_n
-            "vqshl.s32 q3, q3, #16", // v_r
             "vadd.i32 q4, q4, q2",
             "vshllb.u16 q2, q1, #16",
-            "vqshl.s32 q4, q4, #16", // v_z
+            "vqshl.s32 q3, q3, #16", // v_r
             "vmulh.s32 q5, q5, q2",
+            "vqshl.s32 q4, q4, #16", // v_z
             "vshllt.u16 q2, q1, #16",
             "vldrw.u32 q1, [q0, #12]", // b_nx, b_nh
             "vmulh.s32 q6, q6, q2",
             "vshr.s32 q0, q3, #23",
             "vmovlb.s16 q2, q1",
             "vadd.i32 q5, q5, q2", // nx
-            "vmovlt.s16 q1, q1",
-            "vadd.i32 q6, q6, q1",
+            "vmovlt.s16 q2, q1",
             "vldrw.u32 q1, [r11, q0, uxtw #2]",
+            "vadd.i32 q6, q6, q2",
+            "vshllb.s16 q2, q1, #15",
             "vshl.i32 q3, q3, #9",
             "vqmovnb.s32 q6, q6",
-            "vshllb.s16 q2, q1, #15",
             "vshr.s32 q0, q4, #23",
             "vmulh.u32 q3, q3, q2",
             "vldrw.u32 q2, [r11, q0, uxtw #2]",
@@ -330,33 +337,31 @@ unsafe fn layer_blocks(blocks: *const u8, context: Context) {
             "vshl.i32 q4, q4, #9",
             "vmul.i32 q6, q6, q3",
             "vshr.u32 q3, q7, #3",
-            "vldrh.s32 q1, [r6, q3]",
             "vshllb.s16 q0, q2, #15",
-            "vshl.s32 q6, r2",
+            "vldrh.s32 q1, [r6, q3]",
             "vmulh.u32 q4, q4, q0",
-            "vadd.i32 q6, q6, q5",
-            "vqshl.s32 q6, q6, #16", // v_n
             "adds r6, #8",
+            "vshl.s32 q6, r2",
+            "vadd.i32 q4, q4, q2",
+            "mov r5, #65536",
+            "vadd.i32 q6, q6, q5",
+            "adds r7, #8",
+            "vqshl.s32 q6, q6, #16", // v_n
             "vshr.s32 q0, q6, #23",
             "vldrw.u32 q5, [r11, q0, uxtw #2]",
-            "vshl.i32 q6, q6, #9",
-            "vshllb.s16 q0, q5, #15",
-            "vmulh.u32 q6, q6, q0",
-            "vadd.i32 q4, q4, q2",
-            "vadd.i32 q6, q6, q5",
             "vshr.s32 q4, q4, #16",
-            "vshr.s32 q6, q6, #16", // n
+            "vshllb.s16 q0, q5, #15",
+            "vshl.i32 q6, q6, #9",
+            "vmulh.u32 q6, q6, q0",
+            "vadd.i32 q6, q6, q5",
             "vadd.i32 q4, q4, r0", // z
+            "vshr.s32 q6, q6, #16", // n
             "vsub.i32 q1, q1, q6",
             "vmul.i32 q1, q1, q4",
-            "vshl.i32 q6, q6, #16",
-            "ldr r4, [r9, #32]",
-            "vadd.i32 q6, q6, q1",
-            "vrshr.s32 q6, q6, #16", // h' = n + z·(h − n)
-            "vstrh.32 q6, [r7, q3]",
-            "adds r7, #8",
-            "adds r1, #64",
             "cmp r7, r4",
+            "vmla.i32 q1, q6, r5",
+            "vrshr.s32 q1, q1, #16", // h' = n + z·(h − n)
+            "vstrh.32 q1, [r7, q3]",
             "bne 3b",
             "pop {{r6, r7}}",
             inout("r3") &OFFSETS => _,
