@@ -64,7 +64,7 @@ const _: () = assert!(
 static OFFSETS: [usize; LANES] = [0, 2 * UNIT_PARAMS, UNIT_PARAMS, 3 * UNIT_PARAMS];
 
 const _: () = assert!(
-    UNIT_PARAMS == 8 * size_of::<i16>(),
+    UNIT_PARAMS == size_of::<[i16; 8]>(),
     "the assembly makes the offsets of states from those of parameters"
 );
 
@@ -82,7 +82,7 @@ impl Kernel for Mve {
             || h.len() < blocks * LANES
             || out.len() < blocks * LANES
             || layer.blocks.len() < blocks * Layout::Vector.gru_block_len(input, units)
-            || layer.blocks.as_ptr().addr() % 4 != 0
+            || !layer.blocks.as_ptr().addr().is_multiple_of(4)
         {
             if PORTABLE {
                 Portable::gru(layer, x, h, out);

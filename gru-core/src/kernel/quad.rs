@@ -332,7 +332,7 @@ impl Kernel for Quad {
     #[inline]
     fn store(new: &[i16], h: &mut [i16]) {
         // The buffers of a state are such; for others the compiler would link its `memcpy`.
-        if new.len() != h.len() || h.len() % 4 != 0 || !aligned(new) || !aligned(h) {
+        if new.len() != h.len() || !h.len().is_multiple_of(4) || !aligned(new) || !aligned(h) {
             return;
         }
         #[allow(unsafe_code, reason = "written in assembly")]
