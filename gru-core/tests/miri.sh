@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
 # miri.sh [all]: gru-core under Miri, which needs a nightly toolchain with miri and rust-src. On this machine the unit tests and the
 # queue between two threads, on a big-endian one load and step of sound and hostile artifacts, with every check. With `all` also the
-# integration tests on this machine, a thousand hostile artifacts among them, in the sizes that they have under Miri, and on the big-endian one the
-# digests that all machines have: nine models with every option over 1,000 steps, eleven larger ones over 100, windows.
+# integration tests on this machine, load and step among them, in the sizes that they have under Miri, with a thousand hostile
+# artifacts; and on the big-endian one the digests that all machines have: nine models with every option over 1,000 steps, eleven
+# larger ones over 100, windows.
 # Miri has one thread, so parts run as processes beside each other.
 set -euo pipefail
 cd "$(dirname "$0")/.."

@@ -1003,7 +1003,7 @@ mod shim {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use crate::layout::UNIT_PARAMS;
     use crate::random::{self, SplitMix};
@@ -1145,7 +1145,7 @@ mod tests {
         }
     }
 
-    pub(super) fn values(rng: &mut SplitMix, n: usize) -> Vec<i16> {
+    pub(in crate::kernel) fn values(rng: &mut SplitMix, n: usize) -> Vec<i16> {
         let extreme = rng.range(0, 7) == 0;
         let mut value = |_| match (extreme, rng.bits()) {
             (true, bits) if bits & 3 != 0 => [i16::MIN, i16::MAX][(bits >> 2) as usize & 1],
@@ -1157,7 +1157,12 @@ mod tests {
     }
 
     /// A GRU and a Dense layer of these sizes, some rows with the largest weights.
-    fn model(rng: &mut SplitMix, input: usize, units: usize, outputs: usize) -> QuantModel {
+    pub(in crate::kernel) fn model(
+        rng: &mut SplitMix,
+        input: usize,
+        units: usize,
+        outputs: usize,
+    ) -> QuantModel {
         let mut model = random::model(rng.bits(), input, &[units], outputs);
         for layer in &mut model.layers {
             let (w, u): (&mut [i8], &mut [i8]) = match layer {

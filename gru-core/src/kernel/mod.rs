@@ -15,6 +15,8 @@ pub mod host;
 pub(crate) mod masks;
 #[cfg(gru_active = "mve")]
 pub mod mve;
+#[cfg(test)]
+mod mve_twin;
 pub mod portable;
 #[cfg(any(gru_active = "quad", gru_active = "quad_mla", test))]
 pub mod quad;
