@@ -11,6 +11,7 @@
 # constant ("embedded": `include_model!`), which needs no loader. The RAM as well: statics (the state among them), the view of
 # a model that is loaded, and the deeper one of the stacks of load, if there is one, and of a step, as counts.txt has them.
 set -euo pipefail
+[ $# -eq 0 ] || { echo "size.sh: no arguments" >&2; exit 2; }
 cd "$(dirname "$0")"
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
